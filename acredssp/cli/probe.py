@@ -97,6 +97,11 @@ class Probed:
         return isinstance(self.facts, ClientFacts) or self.facts.reach is Reach.REACHED
 
     @property
+    def not_begun(self) -> bool:
+        """Whether a limit of this machine kept it from being asked."""
+        return not isinstance(self.facts, ClientFacts) and self.facts.reach is Reach.OWN_LIMIT
+
+    @property
     def spoken_to(self) -> bool:
         """Whether what answered is what was asked for, and no other protocol."""
         return self.reached and not any(each.id in _OF_OTHERS for each in self.findings)
@@ -267,6 +272,7 @@ class _Run:
     asked: int = 0
     answered: int = 0
     spoken_to: int = 0
+    not_begun: int = 0
     status: int = 0
     requirements: Requirements | None = None
 
@@ -279,12 +285,13 @@ class _Run:
             self.asked += 1
             self.answered += probed.reached
             self.spoken_to += probed.spoken_to
+            self.not_begun += probed.not_begun
             self.status = max(self.status, self._status_of(probed))
             self.progress.advance(self.bar)
 
     def _status_of(self, probed: Probed) -> int:
         """Return the exit status that one target asks for."""
-        if not isinstance(probed.facts, ClientFacts) and probed.facts.reach is Reach.OWN_LIMIT:
+        if probed.not_begun:
             return EXIT_STATUS[Result.NETWORK_ERROR]  # also with a policy, of which nothing was checked
         if self.requirements is not None:
             return self.requirements.exit_status(probed.findings) if probed.reached else 0
@@ -318,7 +325,8 @@ class _Output:
             _print_csv(_COLUMNS if requirements is None else (*_COLUMNS, "fails_policy"))
 
     def put(self, probed: Probed, *, named: bool = True) -> None:
-        """Print one target; among many and for people, only if it answered or was named by itself."""
+        """Print one target; of a network and for people, only if it answered or this machine could not ask it."""
+        named = named or probed.not_begun
         if self._as_json:
             told = probed.as_dict()
             if self._requirements is not None:
@@ -520,7 +528,7 @@ def _show_line(out: Console, probed: Probed) -> None:
 def _version_of(probed: Probed) -> str:
     facts = probed.facts
     if not probed.reached:
-        return "not reached"
+        return "not asked" if probed.not_begun else "not reached"
     if isinstance(facts, ServerFacts):
         return f"credssp {facts.answer.version}" if facts.answer else "no credssp"
     return ", ".join(facts.schemes) if isinstance(facts, WebFacts) else ""
@@ -677,9 +685,10 @@ def _exit_status(err: Console, run: _Run, total: int, at_once: int, rate: float)
     if total > 1:
         took, turns = time.perf_counter() - began, run.prober.pace.turns
         limit = f", at most {rate:g}" if rate else ""
+        missing = f" ({run.not_begun} were not asked, by a limit of this machine)" if run.not_begun else ""
         begun = f"ctrl-c ended it after {run.asked} of {total} hosts: " if interrupted else ""
         err.print(
-            f"{begun}{run.answered} of {total} hosts answered, {turns} connections in {took:.1f} s "
+            f"{begun}{run.answered} of {total} hosts answered{missing}, {turns} connections in {took:.1f} s "
             f"({turns / took:.0f} a second{limit}), {_memory():.0f} MiB of memory",
             soft_wrap=True,
         )

@@ -1,7 +1,9 @@
 """`acredssp probe` as users run it: targets, output for people and for scripts, requirements, many hosts, clients."""
 
 import asyncio
+import contextlib
 import csv
+import errno
 import http.server
 import io
 import json
@@ -15,11 +17,12 @@ import threading
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from support.peers import free_port
 from support.scripted import ScriptedServer
 
 from acredssp.cli.outcome import UsageError
-from acredssp.cli.probe import show_findings
+from acredssp.cli.probe import _progress, show_findings
 from acredssp.cli.render import consoles
 from acredssp.cli.requirements import Requirements
 from acredssp.cli.targets import read_targets
@@ -418,6 +421,31 @@ def test_a_network_of_254_addresses_with_50_servers_is_probed_in_one_go(farm, co
     assert "50 of 254 hosts answered, 504 connections" in err
     assert "at most 5000" in err
     assert "MiB of memory" in err
+
+
+@pytest.mark.parametrize("form", ["--csv", ""])
+def test_hosts_that_this_machine_could_not_ask_are_told_also_of_a_network(form, command, monkeypatch, required):
+    async def no_descriptor(*_args, **_more):
+        raise OSError(errno.EMFILE, "x")
+
+    monkeypatch.setattr("acredssp.cli.probing.asyncio.open_connection", no_descriptor)
+    for more in ((), ("--policy", required(""))):
+        status, out, err = command("probe", "127.0.0.0/30", *filter(None, [form]), *more)
+        assert status == 4, "nothing was checked"
+        assert out.count("own-limit") == 2
+        assert "0 of 2 hosts answered (2 were not asked, by a limit of this machine)" in err
+
+
+def test_a_bar_on_the_terminal_counts_the_hosts_and_a_file_has_none():
+    terminal, file = io.StringIO(), io.StringIO()
+    for stream, is_terminal in ((terminal, True), (file, False)):
+        bar = _progress(Console(file=stream, force_terminal=is_terminal, width=60), shown=True)
+        with contextlib.nullcontext() if bar.disable else bar:
+            bar.advance(bar.add_task("3 hosts", total=3))
+            bar.refresh()
+    assert "3 hosts" in terminal.getvalue()
+    assert "1/3" in terminal.getvalue()
+    assert file.getvalue() == ""
 
 
 def test_many_hosts_are_a_line_each_for_people(farm, command):
