@@ -26,6 +26,7 @@ autodoc_preserve_defaults = True
 napoleon_google_docstring = True
 napoleon_use_ivar = True
 python_use_unqualified_type_names = True
+maximum_signature_line_length = 70  # a longer one has a line for each parameter, also on a telephone
 python_display_short_literal_types = True
 default_role = "code"
 smartquotes_action = "qe"  # quotes and ellipses; a dash is made of no option such as --pin

@@ -123,6 +123,7 @@ def test_an_option_is_broken_nowhere(site):
     )  # its choices are long
     css = (DOCS / "_site" / "static" / "tables.css").read_text(encoding="utf-8")
     assert ".option, code.option .pre { white-space: nowrap; }" in css
+    assert "code.option { white-space: normal; }" in css  # a command has several words
 
 
 def test_every_command_is_on_the_site(site):
