@@ -22,6 +22,7 @@ import traceback
 import types
 import urllib.parse
 
+from support.build import COMPILED
 from support.cancelling import PACKAGE, Cutter, _Driven
 
 from acredssp.credentials import NTHash, Password, SmartCard
@@ -153,8 +154,9 @@ def taps(canaries):
 
         tap(NTLMContext, "_establish", note_keys)
         tap(NTLMAcceptor, "_accept", note_base)
-        tap(TSRequest, "decode", lambda _, request: canaries.note_request(request))
-        tap(TSRequest, "encode", lambda args, _: canaries.note_request(args[0]))
+        if not COMPILED:  # compiled code calls these without asking the class
+            tap(TSRequest, "decode", lambda _, request: canaries.note_request(request))
+            tap(TSRequest, "encode", lambda args, _: canaries.note_request(args[0]))
         with contextlib.suppress(ImportError):
             from acredssp.mechanisms.kerberos.library import NativeContext  # noqa: PLC0415
 
