@@ -135,7 +135,8 @@ class CredSSPServer(asyncio.AbstractServer):
     @property
     def sockets(self) -> tuple[socket.socket, ...]:
         """The listening sockets; empty after the server is closed."""
-        return tuple(getattr(self._listener, "sockets", None) or ())
+        listener = getattr(self, "_listener", None)  # none before `listen`, when logs may show this object
+        return tuple(getattr(listener, "sockets", None) or ())
 
     def is_serving(self) -> bool:
         """Whether connections are accepted."""

@@ -17,6 +17,7 @@ import logging
 import os
 import pathlib
 import re
+import secrets
 import sys
 import traceback
 import types
@@ -30,6 +31,7 @@ from acredssp.errors import CredSSPError
 from acredssp.mechanisms.ntlm import crypto
 from acredssp.mechanisms.ntlm.acceptor import NTLMAcceptor
 from acredssp.mechanisms.ntlm.context import NTLMContext
+from acredssp.proxy.plan import Access
 from acredssp.secret import SecretBytes
 from acredssp.wire import TSPasswordCreds, TSRemoteGuardPackageCred, TSSmartCardCreds
 from acredssp.wire.ts_credentials import UnicodeString
@@ -43,6 +45,7 @@ HOLDERS = {
     (TSPasswordCreds, "password"),
     (TSSmartCardCreds, "pin"),
     (TSRemoteGuardPackageCred, "cred_buffer"),
+    (Access, "secret"),
 }
 """The attributes that are a secret: their owners exist to hand it over, and show it in no repr."""
 
@@ -154,6 +157,7 @@ def taps(canaries):
 
         tap(NTLMContext, "_establish", note_keys)
         tap(NTLMAcceptor, "_accept", note_base)
+        tap(secrets, "token_urlsafe", lambda _, token: canaries.add("token of a gateway", token))
         if not COMPILED:  # compiled code calls these without asking the class
             tap(TSRequest, "decode", lambda _, request: canaries.note_request(request))
             tap(TSRequest, "encode", lambda args, _: canaries.note_request(args[0]))
@@ -268,8 +272,13 @@ class Records(logging.Handler):
 
 
 class Files:
-    """Notes what this process writes to files, by their contents as they are at the end or when they are removed, and
-    what it gives to the programs that it starts: their arguments and environments."""
+    """Notes what the package writes to files, by their contents as they are at the end or when they are removed, and
+    what it gives to the programs that it starts: their arguments and environments.
+
+    Attributes:
+        paths: The files that were opened to be written.
+        programs: What was given to each program, as a text.
+    """
 
     _now = None
     _hooked = False
@@ -319,9 +328,23 @@ def contents_of(path):
         return ""
 
 
+_NOTED = {"open", "os.remove", "subprocess.Popen", "os.posix_spawn", "os.exec"}
+"""Audit events."""
+
+
 def _audit(event, args):
-    if Files._now is not None and event in {"open", "os.remove", "subprocess.Popen", "os.posix_spawn", "os.exec"}:
+    if event in _NOTED and Files._now is not None and _of_the_package(sys._getframe(1)):
         Files._now.note(event, args)
+
+
+def _of_the_package(frame):
+    """Whether the innermost caller of the package's or the tests' is not of the tests; a thread may have neither."""
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if file.startswith((PACKAGE, TESTS)):
+            return file.startswith(PACKAGE)
+        frame = frame.f_back
+    return True
 
 
 # --- scenarios ---

@@ -29,7 +29,8 @@ class Target:
     """A desktop: it notes who logs on, answers MCS and then echoes."""
 
     answer: object = True
-    logons: list = dataclasses.field(default_factory=list)
+    logons: list = dataclasses.field(default_factory=list, repr=False)
+    """(user, kind, password) of each."""
     initials: list = dataclasses.field(default_factory=list)
     requests: list = dataclasses.field(default_factory=list)
     server: object = None

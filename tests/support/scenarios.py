@@ -22,7 +22,7 @@ from support.http_toy import TRUSTING, Toy
 from support.logon import session_base_key
 from support.stores import running
 from support.wsman_toy import Toy as WSManToy
-from support.wsman_toy import greet
+from support.wsman_toy import greet, upper
 
 import acredssp
 from acredssp import RDP, TLS, Account, Password
@@ -38,6 +38,7 @@ from acredssp.proxy import web
 from acredssp.proxy.admin import admin_pages, checks_of
 from acredssp.proxy.api import Broker
 from acredssp.proxy.metrics import Metrics
+from acredssp.proxy.tokens import TokenOrder
 from acredssp.sspi import DeleteSecurityContext, establish, secure_streams
 from acredssp.stores import Grant, LockoutRule, MemoryStore, Sealer, new_keys
 from acredssp.winrm import CommandShell, WSMan
@@ -333,9 +334,13 @@ async def answering_http(kind):
         yield run, dict
 
 
+INPUT = "C4n4ry-of-the-input"
+"""What a command over WinRM reads."""
+
+
 @contextlib.asynccontextmanager
 async def using_winrm():
-    toy = WSManToy({"greet": greet})
+    toy = WSManToy({"greet": greet, "upper": upper})
 
     async def post(envelope):
         return await soon(await toy.post(envelope))
@@ -345,6 +350,7 @@ async def using_winrm():
     async def run():
         async with await CommandShell.open(wsman) as shell:
             assert (await shell.run("greet", "you")).stdout == "hello\r\n"
+            assert (await shell.run("upper", stdin=INPUT.encode())).stdout == INPUT.upper()
 
     try:
         yield run, dict
@@ -365,15 +371,23 @@ def prepare(folder):
 
 
 @contextlib.asynccontextmanager
-async def through_a_gateway(folder, more="", **settings):
+async def through_a_gateway(folder, more="", who=ALICE, *, by_token=False, refused=False, **settings):
     prepare(folder)
+    if by_token:
+        (folder / "api").write_text(API_SECRET)
+        settings |= {"routes": "[[listeners.routes]]\ntoken = true\n", "rest": API}
     target, world = await Target().start(), World(folder)
     await world.write(settings_of({"desktops": ([target.address], more)}, **settings))
     await world.gateway.start()
-    gateway = world.gateway
+    gateway, order = world.gateway, TokenOrder(user="CONTOSO\\alice", target="desktops")
 
     async def run():
-        streams = await world.connect(ALICE)
+        token = {"routing_token": await order.issue(gateway.node.store)} if by_token else {}
+        if refused:
+            with contextlib.suppress(acredssp.AuthenticationError, acredssp.AccessDenied):
+                await world.connect(who, **token)
+            return
+        streams = await world.connect(who, **token)
         try:
             await talk(streams)
             await leave(streams)
@@ -482,6 +496,7 @@ SCENARIOS = {
 IN_FOLDERS = {
     "logon through a gateway": through_a_gateway,
     "logon through a gateway, an account of its own": lambda folder: through_a_gateway(folder, INJECTED),
+    "logon through a gateway, a token": functools.partial(through_a_gateway, by_token=True),
     "connection that a gateway does not decrypt": passing_through,
     "store in Valkey": asking_a_store,
     "oracle of winbind": asking_winbind,
@@ -497,8 +512,7 @@ async def asking_pages(folder):
     prepare(folder)
     (folder / "api").write_text(API_SECRET)
     world = World(folder)
-    rest = f"[api]\naddress = '{HOST}:0'\nsecret = 'file:api'\n"
-    await world.write(settings_of({"desktops": ([f"{HOST}:1"], "")}, rest=rest))
+    await world.write(settings_of({"desktops": ([f"{HOST}:1"], "")}, rest=API))
     await world.gateway.start()
     gateway, metrics = world.gateway, Metrics()
     applications = {
@@ -537,6 +551,7 @@ async def asking_pages(folder):
 
 
 API_SECRET = "the long secret of the API"
+API = f"[api]\naddress = '{HOST}:0'\nsecret = 'file:api'\n"
 
 
 @contextlib.asynccontextmanager
