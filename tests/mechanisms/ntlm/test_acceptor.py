@@ -60,6 +60,11 @@ def test_lookup_is_asked_for_what_the_client_claims():
     assert_sealed_both_ways(client, server)
 
 
+def plain(value):
+    """The name of a case: mutmut collects the tests twice in a process, and pytest then escapes backslashes again."""
+    return repr(value).replace("\\", "")
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -69,7 +74,7 @@ def test_lookup_is_asked_for_what_the_client_claims():
         Candidates([WRONG, ALICE]),
         Candidates((NTHash(bytes(16)), NTHash(ALICE.nt_hash), WRONG)),
     ],
-    ids=repr,
+    ids=plain,
 )
 def test_right_secret_lets_in(answer):
     client, server = initiator(), acceptor()
@@ -91,7 +96,7 @@ OTHER = Password("other", "other", "CONTOSO")
         (Candidates([Password("Passw0rd!", "alice", "A"), Password("Passw0rd!", "alice", "B")]), Account("alice", "A")),
         (Candidates([OTHER, Password("Passw0rd!")]), Account("alice@contoso.test")),
     ],
-    ids=repr,
+    ids=plain,
 )
 def test_the_lookup_says_whose_logon_it_is(answer, account):
     server, client = begun()
@@ -221,7 +226,7 @@ def test_oracle_that_verifies_lets_in():
         None, True, b"", bytes(15), bytes(16), bytes(17), bytearray(16), "x" * 16, ALICE, Deny(), ValueError("x"),
         Oracle(print),
     ],
-    ids=repr,
+    ids=plain,
 )  # fmt: skip
 @pytest.mark.parametrize("mic", [True, False], ids=["mic", "no mic"])
 def test_oracle_that_gives_no_key_denies(answer, mic):
@@ -318,7 +323,7 @@ GARBAGE = [
 
 
 @pytest.mark.parametrize("mic", [True, False], ids=["mic", "no mic"])
-@pytest.mark.parametrize("answer", GARBAGE, ids=lambda answer: repr(answer).partition(" at 0x")[0])
+@pytest.mark.parametrize("answer", GARBAGE, ids=lambda answer: plain(answer).partition(" at 0x")[0])
 def test_lookup_that_gives_no_right_secret_denies(answer, mic):
     server, client = begun()
     error = assert_denied(server, client.authenticate(mic=mic), answer)
@@ -485,7 +490,7 @@ def test_logon_without_ntlmv2_is_denied_and_nobody_is_asked(fields, mic):
     + [{"user": b"a"}, {"user": b"\0\xd8"}, {"domain": b"a\0b"}, {"workstation": b"\0\xdc"}, {"domain": b"x" * 2050}]
     + [{"av_pairs": pairs} for pairs in (b"", b"\1\0\2\0", b"\6\0\xff\xff\2\0\0\0", b"\x09\0\1\0x" + bytes(4))]
     + [{"av_pairs": b"\1\0\0\0" * 1000 + bytes(4)}],
-    ids=repr,
+    ids=lambda fields: " ".join(f"{name} of {len(value)} bytes" for name, value in fields.items()),
 )
 @pytest.mark.parametrize("mic", [True, False], ids=["mic", "no mic"])
 def test_malformed_part_is_refused_before_anybody_is_asked(fields, mic):
