@@ -2,7 +2,7 @@
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
-from support.certificates import NOW, Made, shared_key
+from support.certificates import NOW, Made, key_usage, shared_key
 
 from acredssp.trust import Trust, Verdict
 
@@ -57,3 +57,27 @@ def test_keys_that_would_take_long_are_refused_before_they_are_used(key, reason,
         assert judgement.position == (where == "authority")
     else:
         assert judgement.trusted or "key did not sign it" in judgement.reason
+
+
+@pytest.mark.parametrize(
+    ("usages", "verdict"),
+    [
+        (["digital_signature"], Verdict.TRUSTED),
+        (["key_encipherment"], Verdict.TRUSTED),
+        (["key_agreement"], Verdict.TRUSTED),
+        (["data_encipherment", "crl_sign"], Verdict.WRONG_USAGE),
+    ],
+    ids=repr,
+)
+def test_a_servers_key_may_do_one_of_three_things(usages, verdict):
+    leaf = Made("server", by=ROOT, usage=key_usage(*usages))
+    assert Trust(authorities=(ROOT.certificate,)).judge([leaf.der], "host.example", NOW).verdict is verdict
+
+
+@pytest.mark.parametrize(("length", "verdict"), [(0, Verdict.UNTRUSTED), (1, Verdict.TRUSTED), (2, Verdict.TRUSTED)])
+def test_an_authority_has_as_many_authorities_below_as_its_path_length_says(length, verdict):
+    root = Made("root", ca=True, length=length)
+    middle = Made("middle", by=root, ca=True)
+    leaf = Made("server", by=middle)
+    trust = Trust(authorities=(root.certificate,))
+    assert trust.judge([leaf.der, middle.der], "host.example", NOW).verdict is verdict
