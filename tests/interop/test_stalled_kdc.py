@@ -1,4 +1,6 @@
-"""A KDC that accepts and never answers: handshakes end at their deadline, nobody else waits, and nothing is left.
+"""A KDC that accepts and never answers, or never to the end: handshakes end at their deadline, and hold nobody up.
+
+Nothing is left of them.
 
 How long libkrb5 itself would wait depends on the KDCs of the realm: 27 seconds for one, more for more. What holds for
 time is measured by `benchmarks/stalled_kdc.py`.
@@ -115,6 +117,22 @@ async def test_others_go_on_while_every_thread_is_stuck(silent_kdc, server, stal
         task.cancel()
     ends = await asyncio.gather(*stuck, return_exceptions=True)
     assert {type(end) for end in ends} == {asyncio.CancelledError}
+
+
+@pytest.mark.requirement("kerberos.off-loop", "kerberos.silent-kdc")
+@pytest.mark.parametrize("begins", [2, 4, 40], ids=["half the length", "no body", "half the body"])
+async def test_a_kdc_that_stops_within_its_answer_holds_nobody_up(silent_kdc, server, stalled, begins):
+    silent_kdc.begins = begins
+    stuck = asyncio.ensure_future(log_on(server, stalled, handshake_timeout=600))
+    await until(lambda: silent_kdc.begun)
+    ntlm = client_config(Policy(mechanism=MechanismChoice.NTLM), authenticate=ALICE)
+    assert (await log_on(server, ntlm)).mechanism == "ntlm"
+    with pytest.raises(HandshakeTimeout):
+        await log_on(server, stalled, handshake_timeout=1.0)
+    assert not stuck.done()
+    stuck.cancel()
+    await asyncio.wait([stuck])
+    assert stuck.cancelled()
 
 
 async def test_a_server_gives_up_by_itself(silent_kdc, kerberos, stalled):

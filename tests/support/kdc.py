@@ -347,9 +347,17 @@ def kerberos(kerberos_modules, kerberos_realm, tmp_path, monkeypatch):
 
 
 class BlackHole:
-    """Listens on TCP and UDP, accepts every client, reads its requests and never answers."""
+    """Listens on TCP and UDP, accepts every client, reads its requests and never answers, or never to the end.
+
+    Attributes:
+        begins: How many bytes of its answer over TCP it sends; the first 4 are the answer's length.
+        begun: How many answers it has begun.
+    """
 
     def __init__(self):
+        self.begins = self.begun = 0
+        refusal = rfc4120.refusal(KDC_ERR_C_PRINCIPAL_UNKNOWN, REALM)
+        self._answer = struct.pack(">I", len(refusal)) + refusal
         self.port = free_port()
         self._selector = selectors.DefaultSelector()
         self._ours, self._wake = socket.socketpair()
@@ -385,6 +393,9 @@ class BlackHole:
             self._selector.unregister(ready)
         elif ready not in self._asked:
             self._asked.add(ready)
+            if self.begins:
+                ready.sendall(self._answer[: self.begins])
+                self.begun += 1
             self.heard.release()
 
     def close(self):
@@ -396,10 +407,9 @@ class BlackHole:
             return
         self._wake.send(b"x")
         self._thread.join()
-        answer = rfc4120.refusal(KDC_ERR_C_PRINCIPAL_UNKNOWN, REALM)
         for each in self._connections:
             with contextlib.suppress(OSError):
-                each.sendall(struct.pack(">I", len(answer)) + answer)
+                each.sendall(self._answer[self.begins if each in self._asked else 0 :])
         for each in (*self._connections, self._ours, self._listener, self._datagrams, self._wake):
             each.close()
         self._selector.close()
