@@ -20,7 +20,9 @@ from support.http_by_hand import serving
 from support.http_hosted import Echo
 from support.http_toy import TRUSTING, Toy
 from support.logon import session_base_key
+from support.peers import free_port
 from support.stores import running
+from support.wsman_http import app_of
 from support.wsman_toy import Toy as WSManToy
 from support.wsman_toy import greet, upper
 
@@ -29,11 +31,14 @@ from acredssp import RDP, TLS, Account, Password
 from acredssp.aio import check_rdp, judge_server
 from acredssp.aio.server import CredSSPServer
 from acredssp.aio.streams import open_connection, start_credssp, start_credssp_streams, start_server
+from acredssp.cli import arguments, winrm
 from acredssp.cli.login import Login, log_on
+from acredssp.cli.probing import Pace, Prober
 from acredssp.credentials import Oracle
 from acredssp.hosts import HealthCheck, HostPool
 from acredssp.http.aiohttp import CredSSPSession
 from acredssp.http.httpx import CredSSPTransport
+from acredssp.http.server import start_http_server
 from acredssp.proxy import web
 from acredssp.proxy.admin import admin_pages, checks_of
 from acredssp.proxy.api import Broker
@@ -626,8 +631,46 @@ async def logging_in(address):
         raise error
 
 
+def prober():
+    return Prober(pace=Pace(0), timeout=60, trust=client_config().trust, server_name="localhost")
+
+
+async def probing_one(address):
+    """The questions about CredSSP; those for each version of TLS are asked by the same code."""
+    await prober().server(address, thorough=False)
+
+
+@contextlib.asynccontextmanager
+async def commanding_windows():
+    """The command `winrm`: a command in cmd.exe, with CredSSP over HTTP."""
+    toy = WSManToy({"greet": greet})
+    server = await start_http_server(
+        app_of(toy), HOST, free_port(), config=server_config(**hooks(lookup=lambda _: BOB))
+    )
+    port = server.sockets[0].getsockname()[1]
+    task = winrm._Task(
+        service=arguments.service(f"http://localhost:{port}/wsman"), config=http_toy.client_config(), options={},
+        shell=winrm.ShellChoice.CMD, command="greet you", with_input=False, profile=False,
+    )  # fmt: skip
+
+    async def run():
+        written = winrm._Written(as_json=True)
+        error = await winrm._run(task, written)
+        if error is not None:
+            raise error
+        assert written.exit_code in {3, None}  # None where the task that reads was cancelled
+
+    try:
+        yield run, dict
+    finally:
+        await toy.aclose()
+        await server.__aexit__(None, None, None)
+
+
 COMMANDS = {
     "the command login": functools.partial(commanding, logging_in),
+    "the command probe": functools.partial(commanding, probing_one),
+    "the command winrm": commanding_windows,
 }
 PAGES = {
     "pages and API of a gateway": asking_pages,
