@@ -113,13 +113,13 @@ class H11Protocol(h11_impl.H11Protocol):
 
     limits: ClassVar[HTTPLimits] = HTTPLimits()
     _credssp: _Connection
-    conn: ServerParser
+    _parser: ServerParser
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """Begin the connection."""
         self._credssp = _Connection(transport, self.limits, self.server_state)
         self.app_state = {**self.app_state, STATE: self._credssp.served}
-        self.conn = ServerParser(self.config.h11_max_incomplete_event_size or self.limits.header_size)
+        self.conn = self._parser = ServerParser(self.config.h11_max_incomplete_event_size or self.limits.header_size)
         super().connection_made(cast("asyncio.Transport", _Transport(transport, self._credssp.served)))
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -136,7 +136,7 @@ class H11Protocol(h11_impl.H11Protocol):
         """Refuse bytes that are no HTTP. If an answer has begun already, end the connection instead."""
         if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
             _leave(self.cycle)
-            _refuse(self.transport, *self.conn.refusal)
+            _refuse(self.transport, *self._parser.refusal)
         else:
             self._credssp.served.abort()
 
