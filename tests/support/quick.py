@@ -16,6 +16,7 @@ No list is kept of them. Of properties, a few examples are tried (`support.examp
 import asyncio
 import contextlib
 import inspect
+import re
 import signal
 import sys
 import threading
@@ -30,6 +31,9 @@ MAKES_A_SOCKET = "socket.__new__"
 REASON = "left out of the quick tests: it "
 MOST_CASES = 4
 """Of one test. A change that breaks one case breaks one of these mostly; the whole run tries each."""
+
+MAY_RUN = re.compile(r"^\s*def test|^class Test|TestCase", re.MULTILINE)
+"""Is in each file with a test that is not async."""
 
 _watched = None
 """The test that runs. Here, since an audit hook stays until the interpreter ends."""
@@ -124,15 +128,13 @@ class Thinned:
         self._left_out = 0
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_pycollect_makeitem(self, collector):
-        made = yield
-        if not isinstance(made, list):
-            return made
-        cases = [each for each in made if "thorough" not in {mark.name for mark in _markers_of_parameters(each)}]
-        if len(cases) <= MOST_CASES:
-            return cases
-        self._left_out += len(cases) - MOST_CASES
-        return [cases[number * (len(cases) - 1) // (MOST_CASES - 1)] for number in range(MOST_CASES)]
+    def pytest_generate_tests(self, metafunc):
+        """What is no test by now has cost nothing: no hook of pytest's sees the cases before they are tests."""
+        yield
+        cases = [each for each in metafunc._calls if "thorough" not in {mark.name for mark in each.marks}]
+        if len(cases) > MOST_CASES:
+            self._left_out += len(cases) - MOST_CASES
+            metafunc._calls[:] = [cases[number * (len(cases) - 1) // (MOST_CASES - 1)] for number in range(MOST_CASES)]
 
     def pytest_report_collectionfinish(self):
         return f"left out: {self._left_out} cases of tests of which {MOST_CASES} run"
@@ -143,6 +145,12 @@ class Quick:
 
     def __init__(self, markers):
         self._markers = markers
+
+    def pytest_ignore_collect(self, collection_path):
+        """A file with no test that could run need not be imported. pytest asks for files that nobody has named."""
+        if collection_path.suffix == ".py" and not MAY_RUN.search(collection_path.read_text(encoding="utf-8")):
+            return True
+        return None
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_pycollect_makeitem(self, collector, obj):
