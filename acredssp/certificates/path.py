@@ -223,7 +223,7 @@ class _Spent(Exception):
     """The verdict has checked as many signatures as it may."""
 
 
-_NOT_THERE, _NOT_SIGNED, _FAULTY = range(3)
+_NOT_THERE, _NOT_SIGNED, _FAULTY, _OF_ITSELF = range(4)
 """How telling the reason of a refusal is, the least telling first."""
 
 
@@ -276,7 +276,18 @@ class _Search:
                 return True
         if not known and self._says < _NOT_THERE:
             self._note(self._not_there(link), _NOT_THERE)
+        elif known and self._is_of_itself(link):
+            self._note(self._not_there(link), _OF_ITSELF)
         return False
+
+    def _is_of_itself(self, link: Link) -> bool:
+        """Whether a certificate is signed by itself, and what has its name among the authorities is of another key.
+
+        Whatever is wrong with those authorities is then no reason: none of them could have signed the certificate.
+        """
+        if not link.self_issued or any(each.key_info == link.key_info for each in self._anchors.named(link.subject)):
+            return False
+        return self._signatures >= _price(link.key) and self._signed(link, link)
 
     def _issuers(self, path: tuple[Link, ...]) -> Iterator[Link]:
         """The certificates with the issuer's name: trusted authorities first, then those of the server's chain.

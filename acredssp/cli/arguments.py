@@ -42,6 +42,7 @@ __all__ = [
     "nt_hash",
     "number",
     "policy_of",
+    "proxy",
     "seconds",
     "service",
     "tls_warnings",
@@ -57,6 +58,7 @@ _TLS_VERSIONS: Final = {
     "1.3": ssl.TLSVersion.TLSv1_3,
 }
 _WINRM_PORTS: Final = {"http": 5985, "https": 5986}
+_PROXIES: Final = frozenset({"http", "https", "socks5", "socks5h"})
 _URL: Final = "http://HOST:5985/wsman"
 _NT_HASH: Final = re.compile("[0-9A-Fa-f]{32}")
 
@@ -241,6 +243,20 @@ def service(text: str) -> Service:
         raise UsageError(f"expected a URL such as {_URL}, got {text!r}")
     address = Address(host, port or _WINRM_PORTS[parts.scheme])
     return Service(f"{parts.scheme}://{address}{parts.path or '/wsman'}", host, parts.scheme == "https")
+
+
+def proxy(text: str) -> str:
+    """Check the URL of a proxy. It may have a password, so no error quotes it."""
+    try:
+        parts = urllib.parse.urlsplit(text)
+        fits = parts.scheme in _PROXIES and parts.hostname and parts.port != 0
+    except ValueError:
+        fits = False
+    if not fits:
+        raise UsageError(
+            "--proxy: expected a URL of http, https or socks5, such as http://proxy.example:3128, got another"
+        )
+    return text
 
 
 def _no_port(where: str, text: str) -> str:

@@ -466,7 +466,9 @@ def _options(  # noqa: PLR0913
     authorities: pathlib.Path | None,
 ) -> dict[str, Any]:
     """Return the arguments of `acredssp.winrm.httpx.connect`."""
-    options: dict[str, Any] = {"spn": spn, "server_hostname": server_name, "proxy": proxy}
+    options: dict[str, Any] = {"spn": spn, "server_hostname": server_name}
+    if proxy is not None:
+        options["proxy"] = arguments.proxy(proxy)
     if service.secure:
         options["ssl_context"] = arguments.https_context(insecure=insecure, authorities=authorities)
     return {name: value for name, value in options.items() if value is not None}

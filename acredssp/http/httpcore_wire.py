@@ -179,7 +179,11 @@ class HTTPCoreWire:
         """Ask for a connection by SOCKS5 (RFC 1928), with a user and a password if there are any (RFC 1929)."""
         method = _NO_LOGON if proxy.user is None else _USER_AND_PASSWORD
         await stream.write(bytes([5, 1, method]))
-        if (await stream.read_exactly(2)) != bytes([5, method]):
+        version, taken = await stream.read_exactly(2)
+        if version != 5:
+            told = "does not answer by SOCKS5: check the scheme and the port in its URL"
+            raise self._lib.ProxyError(f"{_OF_PROXY}{proxy.origin} {told}")
+        if taken != method:
             raise self._lib.ProxyError(f"{_OF_PROXY}{proxy.origin} takes no logon to it of the kind that was offered")
         if proxy.user is not None:
             await stream.write(b"\x01" + _sized(proxy.user) + _sized(proxy.password))

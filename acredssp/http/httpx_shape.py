@@ -19,6 +19,7 @@ from acredssp.http.wire import SMALL, Origin, Request, expect_url
 __all__ = ["Body", "Libraries", "Transport", "origin_of"]
 
 _PORTS: Final = {"http": 80, "https": 443, "socks5": 1080}
+_NO_PROXY: Final = "proxy: expected a URL of http, https or socks5, such as http://proxy.example:3128, got another"
 CONFIG: Final = "credssp"
 """The extension of a request with a configuration of its own."""
 _FIRST: Final = "credssp_first"
@@ -142,11 +143,18 @@ class Transport:
         return HTTPCoreWire(self._libraries.httpcore, origin, self._ssl_context, self._proxy)
 
     def _proxy_of(self, proxy: Any) -> Proxy:
-        """Return a proxy from the library's, or from a URL."""
-        if not isinstance(proxy, self._libraries.httpx.Proxy):
-            proxy = self._libraries.httpx.Proxy(proxy)
+        """Return a proxy from the library's, or from a URL. No error quotes the URL, which may have a password."""
+        httpx = self._libraries.httpx
+        try:
+            if not isinstance(proxy, httpx.Proxy):
+                proxy = httpx.Proxy(proxy)
+        except (ValueError, httpx.InvalidURL):
+            raise ValueError(_NO_PROXY) from None
+        origin = origin_of(proxy.url)
+        if not origin.host or not 0 < origin.port < 65_536:
+            raise ValueError(_NO_PROXY)
         user, password = proxy.auth or (None, "")
-        return Proxy(origin_of(proxy.url), user, password, proxy.ssl_context)
+        return Proxy(origin, user, password, proxy.ssl_context)
 
 
 class Body:

@@ -57,6 +57,18 @@ def test_a_trusted_authority_is_asked_before_the_servers_chain(signatures):
     assert len(signatures) == 1
 
 
+@pytest.mark.parametrize("ca", [True, False])
+def test_a_certificate_signed_by_itself_is_not_laid_to_an_authority_that_has_its_name_by_chance(ca):
+    verdict = judge([Made("localhost")], Made("localhost", ca=ca, key=shared_key("ec", "another")))
+    assert not verdict.trusted
+    assert verdict.reason == "the server's certificate is signed by itself, and is not among the trusted authorities"
+
+
+def test_of_an_authority_with_the_key_of_a_certificate_signed_by_itself_the_fault_is_told():
+    own = Made("localhost")
+    assert "CN=localhost is not an authority" in judge([own], Made("localhost", key=own.key, serial=7)).reason
+
+
 def test_an_authority_is_not_taken_twice_into_one_path(signatures):
     """Certificates of one name and key sign each other in every order: their permutations would take for ever."""
     links = twins(9)

@@ -3,7 +3,17 @@ import sys
 
 import pytest
 
-from acredssp.cli.arguments import Secret, TLSVersion, account, address, legacy_warning, nt_hash, policy_of, service
+from acredssp.cli.arguments import (
+    Secret,
+    TLSVersion,
+    account,
+    address,
+    legacy_warning,
+    nt_hash,
+    policy_of,
+    proxy,
+    service,
+)
 from acredssp.cli.outcome import UsageError
 from acredssp.credentials import NTHash, Password
 from acredssp.workers import Address
@@ -214,3 +224,20 @@ def test_an_address_with_a_port_behind_it_needs_brackets(text):
 def test_a_doubled_backslash_is_named(secret, user):
     with pytest.raises(UsageError, match="with one backslash, got"):
         secret.credential(user, None)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://proxy:3128", "https://user:pass@proxy", "socks5://[::1]:1080", "socks5h://proxy"]
+)
+def test_the_url_of_a_proxy_is_taken_as_it_stands(url):
+    assert proxy(url) == url
+
+
+@pytest.mark.parametrize(
+    "url", ["", "proxy:3128", "ftp://u:c4nary@proxy", "http://", "http://proxy:99999", "http://[::1"]
+)
+def test_what_is_no_url_of_a_proxy_is_refused_without_being_quoted(url):
+    with pytest.raises(
+        UsageError, match=r"^--proxy: expected a URL of http, https or socks5, such as .*, got another$"
+    ):
+        proxy(url)

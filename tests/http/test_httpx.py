@@ -279,6 +279,37 @@ async def test_a_proxy_that_wants_another_user(library):
                 await client.post("http://localhost/wsman", content=b"x")
 
 
+class NoProxy(Listener):
+    """Answers whatever comes by HTTP."""
+
+    async def __aenter__(self):
+        self.port = await self.listen()
+        return self
+
+    async def serve(self, reader, writer):
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await reader.read()
+        writer.close()
+
+
+async def test_a_proxy_that_does_not_speak_socks(library):
+    httpx, _ = library
+    async with NoProxy() as other, client_of(library, proxy=f"socks5://127.0.0.1:{other.port}") as client:
+        with pytest.raises(httpx.ProxyError, match="does not answer by SOCKS5: check the scheme and the port"):
+            await client.post("http://localhost/wsman", content=b"x")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "proxy:3128", "ftp://user:c4nary@proxy", "http://", "http://proxy:99999", "http://[::1", "socks4://proxy"],
+)
+async def test_a_url_of_no_proxy_is_refused_without_being_quoted(library, url):
+    with pytest.raises(ValueError, match=r"^proxy: expected a URL of http, https or socks5, such as .*, got another$"):
+        async with client_of(library, proxy=url):
+            pass
+
+
 class Tunnel(Listener):
     """A proxy for CONNECT and SOCKS5, which notes where it connects to."""
 
