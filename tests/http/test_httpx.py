@@ -287,10 +287,9 @@ class NoProxy(Listener):
         return self
 
     async def serve(self, reader, writer):
-        await reader.read(1)
+        await reader.readexactly(3)
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        await reader.read()
-        writer.close()
+        await writer.drain()
 
 
 async def test_a_proxy_that_does_not_speak_socks(library):
