@@ -23,6 +23,7 @@ from typing import Any, Final, NoReturn, Self, TypeAlias, TypedDict, TypeVar, Un
 
 from acredssp.aio import reason_of
 from acredssp.config import ClientConfig
+from acredssp.errors import LocalProtocolError
 from acredssp.http import failures
 from acredssp.http.block import Block
 from acredssp.http.client import Client, ClientOptions
@@ -355,6 +356,7 @@ def _target(url: str | yarl.URL) -> tuple[yarl.URL, Origin]:
 
     Raises:
         ValueError: It is no URL of HTTP.
+        LocalProtocolError: It has a user or a password, by whom nobody would log on.
     """
     try:
         where = yarl.URL(url)
@@ -362,6 +364,11 @@ def _target(url: str | yarl.URL) -> tuple[yarl.URL, Origin]:
     except ValueError:
         raise no_url(str(url)) from None
     expect_url(str(url), origin)
+    if where.raw_user is not None or where.raw_password is not None:
+        raise LocalProtocolError(
+            "expected a url without a user, since the configuration says who logs on, got one with a user",
+            hint="remove the user and the password from the url",
+        )
     return where, origin
 
 

@@ -19,6 +19,8 @@ class HTTPLimits:
             that is not logged on, of the source that has the most.
         connections_per_source: The most connections at a time from one address, or from one /64 network of IPv6.
         header_size: Bytes of a request's line and header fields. A token of Kerberos in base64 may have 64 KiB.
+            Fields are refused once more bytes than these have come and their end has not, so fields that end within the
+            same read of the socket (256 KiB at most) are taken.
         body_size: Bytes of a request's plaintext.
         logon_timeout: Seconds from the accept to the end of the logon.
         idle_timeout: Seconds for the next request's headers to come. For uvicorn they count from the first byte of the

@@ -242,7 +242,7 @@ async def test_a_status_is_an_error_where_that_is_asked_for():
 
 async def test_objects_say_what_they_are_and_no_secret():
     async with Toy() as toy, session_of() as session:
-        url = f"{toy.url.replace('//', '//u:c4nary@')}?c4nary"
+        url = f"{toy.url}?c4nary"
         async with session.post(url, data=b"c4nary") as answer:
             assert repr(session) == "<CredSSPSession open, 1 connections>"
             assert repr(answer) == f"<CredSSPResponse POST {toy.url} [200 '']>"
@@ -355,6 +355,16 @@ async def test_a_proxy_for_plain_http_is_refused():
         with pytest.raises(ValueError, match="proxy: expected https behind a proxy, got http"):
             async with session.post("http://localhost:1/", data=b"x"):
                 pass
+
+
+@pytest.mark.parametrize("user", ["bob:secret@", "bob@", ":secret@"])
+async def test_a_user_in_the_url_is_refused_as_nobody_would_log_on_by_it(user):
+    async with Toy() as toy, session_of() as session:
+        with pytest.raises(LocalProtocolError, match="expected a url without a user") as caught:
+            async with session.post(toy.url.replace("://", f"://{user}"), data=b"x"):
+                pass
+    assert "secret" not in str(caught.value)
+    assert toy.connections == 0
 
 
 # --- use by mistake ---
