@@ -1,6 +1,7 @@
 """What every test gets: the matrix of event loops and its guards, the requirements, the build, and the options."""
 
 import gc
+import signal
 import sys
 
 pytest_plugins = [
@@ -16,6 +17,12 @@ pytest_plugins = [
     "support.security_figures",
     "support.skips",
 ]
+
+
+def pytest_configure():
+    """A shell lets what it runs in the background ignore Ctrl-C, and so would the commands that tests interrupt."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection():

@@ -2,8 +2,12 @@
 
 import os
 import socket
+from typing import Final
 
 __all__ = ["reason_of"]
+
+_NO_HOST: Final = "the name of no host can have such a part between its dots, expected 1 to 63 characters"
+"""For the codec that every name of a host passes, whose own words name the codec."""
 
 
 def reason_of(error: Exception | None) -> str:
@@ -11,6 +15,8 @@ def reason_of(error: Exception | None) -> str:
 
     asyncio's own texts of such an error name addresses in Python's way, and no reason.
     """
+    if isinstance(error, UnicodeError):
+        return _NO_HOST
     if not isinstance(error, OSError) or not error.errno:
         return str(error or "")
     if isinstance(reason := getattr(error, "verify_message", None) or getattr(error, "reason", None), str):

@@ -63,7 +63,7 @@ def decode_command(
     Secrets are hidden unless --show names them: a decoded handshake is often shown to others.
 
     The exit status is 0 if all could be decoded, 2 if the command line is wrong, and 3 if something is malformed: the
-    tree then has the offset and the bytes around it.
+    tree then has the offset and the bytes around it. 74 means that the output could not be written.
     """
     out, err = render.consoles()
     with usage_errors():

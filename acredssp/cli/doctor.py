@@ -61,7 +61,7 @@ from acredssp.cli.options import (
     usage_errors,
     warn_of,
 )
-from acredssp.cli.outcome import EXIT_STATUS, Result, UsageError, expect_new, result_of
+from acredssp.cli.outcome import EXIT_STATUS, UsageError, expect_new, result_of
 from acredssp.cli.probing import Pace, Prober
 from acredssp.cli.rdp_logon import Patient, examine
 from acredssp.cli.services import extra_of_services, name_of_service, to_this_service
@@ -270,11 +270,8 @@ def _tell(out: Console, err: Console, examination: Examination, path: pathlib.Pa
     else:
         show(out, examination)
     if path is not None:
-        try:
-            write(path, examination)
-        except UsageError as error:  # the diagnosis is told already, and is the one object of --json
-            err.print(f"acredssp: {error}", soft_wrap=True, markup=False, highlight=False)
-            raise typer.Exit(EXIT_STATUS[Result.USAGE]) from None
+        sys.stdout.flush()  # so that the diagnosis is told even if the report cannot be kept
+        write(path, examination)
         if not as_json:
             render.note(err, f"the report is in {path}")
 

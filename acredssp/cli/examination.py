@@ -20,8 +20,8 @@ from rich.text import Text
 
 import acredssp
 from acredssp.aio import reason_of
-from acredssp.cli.outcome import Interrupted, UsageError
-from acredssp.cli.output import write_private
+from acredssp.cli.outcome import Interrupted
+from acredssp.cli.output import OutputError, write_private
 from acredssp.cli.probe import Probed, show_document, show_findings
 from acredssp.cli.render import label, printable
 from acredssp.cli.report import LoginReport
@@ -245,6 +245,7 @@ _AWAITED: Final = {
     "TLS": "the server's TLS",
     "NEGO_TOKEN": "the server's token of NTLM, Kerberos or SPNEGO",
     "PUB_KEY_AUTH": "the server's proof of its key (pubKeyAuth)",
+    "EARLY_USER_AUTHORIZATION": "the server's early user authorization result",
     "ESTABLISHED": "nothing: the logon is complete",
 }
 """What the engine waits for from the server, by its state."""
@@ -308,9 +309,13 @@ def _show_tickets(out: Console, examination: Examination) -> None:
 
 
 def write(path: pathlib.Path, examination: Examination) -> None:
-    """Write the report, for its owner's eyes."""
+    """Write the report, for its owner's eyes.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
     text = json.dumps(examination.as_dict(), indent=2) + "\n"
     try:
         write_private(path, text.encode("ascii"))
     except OSError as error:
-        raise UsageError(f"cannot write --report {path}: {reason_of(error)}") from None
+        raise OutputError(f"cannot write --report {path}: {reason_of(error)}") from None

@@ -588,7 +588,7 @@ def _not_reached(error: OSError | UnicodeError) -> _NotReached:
     if isinstance(error, OSError) and is_own_limit(error):
         return _NotReached(Reach.OWN_LIMIT, reason_of(error))
     match error:
-        case socket.gaierror():
+        case socket.gaierror() | UnicodeError():
             return _NotReached(Reach.NOT_FOUND, reason_of(error))
         case ConnectionRefusedError():
             return _NotReached(Reach.REFUSED, "")

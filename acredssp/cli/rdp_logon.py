@@ -18,9 +18,9 @@ from acredssp.config import ServerConfig
 from acredssp.credentials import Nothing, Password
 from acredssp.diagnosis import Finding, LogonFacts, ServerFacts, TLSOutcome, explain, judge_server
 from acredssp.errors import CertificateError, CredSSPError
-from acredssp.events import Answered, Buffer, Question, SecurityContext, StepMechanism, StepResult
+from acredssp.events import Answered, Buffer, Question, SecurityContext, State, StepMechanism, StepResult
 from acredssp.rdp import RDPInitiator, ResponseFlags
-from acredssp.status import Stage
+from acredssp.status import SecurityStatus, Stage
 
 __all__ = ["Patient", "examine", "tls_name"]
 
@@ -57,9 +57,19 @@ class _Noted:
         """Note a step that did something."""
         assert self.carried is not None
         if took or result.output or result.event:
-            state = "NEGOTIATION" if self.negotiates else self.carried.context.state.name
+            state = self._state_after(result)
             event = type(result.event).__name__ if result.event else ""
             self.steps.append(Step(time.perf_counter() - self._began, took, len(result.output), state, event))
+
+    def _state_after(self, result: StepResult) -> str:
+        """Return what the logon waits for: the engine's state, or a name for what the carriage expects around it."""
+        assert self.carried is not None
+        if self.negotiates:
+            return "NEGOTIATION"
+        state = self.carried.context.state
+        if state is State.ESTABLISHED and result.status is not SecurityStatus.SEC_E_OK:
+            return "EARLY_USER_AUTHORIZATION"
+        return state.name
 
     def note_failure(self, took: int) -> None:
         """Note that the bytes of the server ended the logon."""

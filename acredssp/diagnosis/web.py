@@ -15,8 +15,8 @@ __all__ = ["WebFacts", "judge_web"]
 
 _UNAUTHORIZED: Final = 401
 _SUCCESS: Final = 200
-_FAULT: Final = 500
-"""The lowest status of a fault of the server (RFC 9110 15.6)."""
+_UNAVAILABLE: Final = frozenset({500, 502, 503, 504})
+"""What a server, or a gateway in front of it, answers while it is stopped, overloaded or at fault (RFC 9110 15.6)."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -115,7 +115,7 @@ def _of_answer(facts: WebFacts) -> Iterator[Finding]:
         return
     if facts.status != _UNAUTHORIZED:
         kind = "http-no-authentication" if facts.status == _SUCCESS else "not-winrm"
-        kind = "http-unavailable" if facts.status >= _FAULT else kind
+        kind = "http-unavailable" if facts.status in _UNAVAILABLE else kind
         yield found(kind, url=facts.target, status=facts.status)
         return
     schemes = {each.lower() for each in facts.schemes}

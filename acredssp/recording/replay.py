@@ -41,7 +41,7 @@ from acredssp.mechanisms.ntlm.messages import (
 from acredssp.policy import NEWEST_VERSION, OLDEST_VERSION, Policy
 from acredssp.rdp import RDP, ConnectionConfirm, ConnectionRequest, FailureCode, Protocols
 from acredssp.recording.recording import Message, RecordedError, Recording, Sender, tokens
-from acredssp.status import NTSTATUS, Stage
+from acredssp.status import NTSTATUS, SecurityStatus, Stage
 from acredssp.wire import TSCredentials, TSPasswordCreds, TSRequest
 from acredssp.wire.spnego import TokenKind, token_kind
 
@@ -317,10 +317,14 @@ class _ClientReplay(_Replay):
                 self.rdp.receive_eof()
             raise _Ended("the record ends before the server's Connection Confirm")
         try:
-            first = bytes(self.rdp.step(record.x224_confirm).output)
+            result = self.rdp.step(record.x224_confirm)
         finally:
             self.add_pdu("server", "X.224 Connection Confirm", record.x224_confirm)
-        return first
+        if result.status is SecurityStatus.SEC_E_INCOMPLETE_MESSAGE:
+            if record.closed:
+                self.rdp.receive_eof()
+            raise _Ended("the record ends within the server's Connection Confirm")
+        return bytes(result.output)
 
     def begin(self) -> bytes:
         return bytes(self.context.step(b"").output)

@@ -20,7 +20,10 @@ from acredssp.aio import reason_of
         (socket.gaierror(1, "Address family not supported"), "Address family not supported"),
         (socket.gaierror(), ""),
         (OSError(-3001, "unknown node or service"), "unknown node or service"),
-        (UnicodeError("label too long"), "label too long"),
+        (
+            UnicodeError("encoding with 'idna' codec failed (UnicodeError: label too long)"),
+            "the name of no host can have such a part between its dots, expected 1 to 63 characters",
+        ),
         (ValueError("expected a port"), "expected a port"),
     ],
     ids=["none", "refused", "file", "text", "resolver", "resolver's number", "nothing", "uv", "unicode", "other"],

@@ -28,6 +28,7 @@ from acredssp.cli.doctor import _beside, _progress
 from acredssp.cli.examination import Course
 from acredssp.cli.login import Login
 from acredssp.cli.outcome import Interrupted, Result
+from acredssp.cli.output import CANNOT_WRITE
 from acredssp.cli.probing import Pace, Prober
 from acredssp.cli.rdp_logon import Patient, examine
 from acredssp.credentials import Nothing
@@ -532,12 +533,14 @@ def test_a_logon_is_told_to_people(served, command, password):
         "HYBRID_EX",
         "then waits for",
         "the server's token of NTLM",
+        "the server's early user authorization result",
         "logon-succeeded",
         "\nWrong with this",
         "ntlm-only",
     ):
         assert part in out
     assert "any (--insecure)" in out
+    assert out.count("nothing: the logon is complete") == 1
 
 
 def test_tls_at_once_is_an_option(served, command, password):
@@ -615,7 +618,7 @@ def test_a_diagnosis_is_told_though_its_report_cannot_be_kept(served, command, p
     status, out, err = doctor(
         command, served("--hybrid-ex").address, "--json", "--report", "/dev/full", password=password
     )
-    assert status == 2
+    assert status == CANNOT_WRITE
     assert json.loads(out)["result"] == "success"
     assert "cannot write --report" in err
 

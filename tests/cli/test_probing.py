@@ -423,6 +423,13 @@ async def test_a_token_that_cannot_be_read_is_named(answer, tls):
     assert result.as_dict()["credssp_version"] == 6
 
 
+@pytest.mark.parametrize("name", ["a" * 300, "a..b"])
+async def test_a_name_that_no_host_can_have_is_told(name):
+    result = await probe_one(prober(), Address(name, 3389))
+    assert ids(result) == {"host-not-found"}
+    assert result.facts.problem.startswith("the name of no host can have such a part between its dots")
+
+
 async def test_a_name_without_an_address_is_told(monkeypatch):
     async def unknown(*_args, **_more):
         raise probing.socket.gaierror(-2, "Name or service not known")
@@ -555,6 +562,7 @@ HTTP_CASES = {
     "no logon": (("HTTP/1.1 200 OK",), {"http-no-authentication"}),
     "another service": (("HTTP/1.1 404 Not Found",), {"not-winrm"}),
     "overloaded": (("HTTP/1.1 503 Service Unavailable",), {"http-unavailable"}),
+    "no post": (("HTTP/1.1 501 Unsupported method ('POST')",), {"not-winrm"}),
     "an interim answer": (
         ("HTTP/1.1 100 Continue", "", UNAUTHORIZED, "WWW-Authenticate: Kerberos"),
         {"winrm-no-credssp"},

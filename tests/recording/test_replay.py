@@ -150,6 +150,13 @@ def test_a_token_is_written_over_wherever_the_network_parted_it():
     assert b"".join(flight.data for flight in record.flights if flight.sender == "client") == record.x224_request
 
 
+def test_a_record_that_ends_within_the_connection_confirm_is_taken_no_further(certificate):
+    record = Pair(certificate).run()["client"]
+    cut = dataclasses.replace(record, x224_confirm=record.x224_confirm[:2])
+    assert replay(cut).ended == "the record ends within the server's Connection Confirm"
+    assert replay(dataclasses.replace(cut, closed=True)).error is not None
+
+
 def test_both_sides_record_the_same_conversation(certificate):
     records = Pair(certificate).run()
     client, server = records["client"], records["server"]
