@@ -312,6 +312,7 @@ def circle(graph):
     return []
 
 
+@pytest.mark.thorough
 def test_no_module_needs_itself_by_way_of_others():
     names = modules()
     graph = {name: set(needed(name, path.read_text(encoding="utf-8"), names)) for name, path in names.items()}

@@ -297,6 +297,7 @@ def identities(modules):
     return {id(getattr(imported(module), name)): name for module in modules for name in imported(module).__all__}
 
 
+@pytest.mark.thorough
 def test_what_a_public_signature_names_is_public():
     assert not_public(identities(PUBLIC)) == {}
 

@@ -177,6 +177,7 @@ def test_each_message_leads_where_it_should(side, situation):
 
 
 @pytest.mark.parametrize("side", SIDES)
+@pytest.mark.thorough
 def test_each_move_of_the_table_is_taken_by_a_message_or_by_a_failure(side):
     make, _, _, moves = SIDES[side]
     taken = {(State.TLS, State.NEGO_TOKEN)}

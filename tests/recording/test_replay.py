@@ -340,6 +340,7 @@ def messages_with_secrets():
 @pytest.mark.parametrize(
     ("record", "message", "kept"), [pytest.param(*each, id=name) for name, *each in messages_with_secrets()]
 )
+@pytest.mark.thorough
 def test_whatever_byte_is_spoilt_no_piece_of_a_proof_is_kept(record, message, kept):
     """A decoder that does not find the proof in a spoilt message must not leave it there."""
     secrets, leaks = secrets_of(message, kept), []

@@ -148,12 +148,14 @@ PYSPNEGO_CLIENT = {
 """What pyspnego 0.12 has: an exception that is none of its own, or more. docs/testing.md has the same findings."""
 
 
+@pytest.mark.thorough
 def test_the_server_of_pyspnego(pyspnego_users):
     endpoint = ServerEndpoint.steps(their_server, account=ACCOUNT, refusals=(spnego.exceptions.SpnegoError,))
     seen = defects_of(attack_server, endpoint, server_defects())
     check_findings(seen, PYSPNEGO_SERVER)
 
 
+@pytest.mark.thorough
 def test_the_client_of_pyspnego():
     endpoint = ClientEndpoint.steps(their_client, account=ACCOUNT, refusals=(spnego.exceptions.SpnegoError,))
     seen = defects_of(attack_client, endpoint, client_defects())
