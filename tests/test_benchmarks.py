@@ -520,6 +520,7 @@ def test_the_baseline_has_instructions_and_cache_misses_of_both_builds():
 
 @pytest.mark.parametrize("cores", [1, 4])
 @pytest.mark.parametrize("load", [*(pytest.param(load, marks=pytest.mark.thorough) for load in (0.2, 0.5)), 0.8])
+@pytest.mark.thorough
 def test_a_storm_of_single_steps_is_the_queue_of_the_textbooks(cores, load):
     users, step = 40_000, 0.001
     seconds = users * step / cores / load
@@ -563,6 +564,7 @@ def test_handshakes_beside_a_silent_kdc():
 
 
 @pytest.mark.parametrize("intermediates", [0, 1])
+@pytest.mark.thorough
 def test_a_verdict_is_compared_with_that_of_a_verifier_for_the_web(intermediates):
     microseconds, ratio = verdicts.compare(*verdicts.make_chain("P-256", intermediates), rounds=1)
     assert microseconds > 0

@@ -55,12 +55,14 @@ def test_a_target_notices_its_fault(name):
 
 
 @pytest.mark.parametrize("name", sorted(REFUSE_ALL))
+@pytest.mark.thorough
 def test_a_target_accepts_nothing(name):
     target = target_of(name)
     inputs = [*target.seeds(), *(data for data, _ in corpus.read(name))]
     assert not any(target.verdict(data).startswith("accepted") for data in inputs)
 
 
+@pytest.mark.thorough
 def test_each_target_is_written_out_for_a_fuzzing_service(tmp_path):
     for name in TARGETS:
         program = export.write(target_of(name), tmp_path)

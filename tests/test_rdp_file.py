@@ -128,6 +128,7 @@ def test_the_signature_is_the_one_that_openssl_makes(tmp_path, material):
 
 
 @pytest.mark.parametrize("what", ["no pem", "another key", "an elliptic key", "a password"])
+@pytest.mark.thorough
 def test_a_signer_that_is_none_is_refused(what, material):
     _, chain, key = material
     elliptic = ec.generate_private_key(ec.SECP256R1())

@@ -171,6 +171,7 @@ def test_the_bound_of_signatures_is_a_refusal_of_its_own(signatures, monkeypatch
     ("key", "most"),
     [("ec", 50), ("rsa", 50), ("p384", 16), ("p521", 16), ("brainpool", 10), ("rsa with a long exponent", 10)],
 )
+@pytest.mark.thorough
 def test_signatures_that_take_long_count_as_several(key, most, signatures):
     """A stranger chooses the keys."""
     assert judge(ladder(3, 3, key)).verdict is Verdict.UNTRUSTED

@@ -102,6 +102,7 @@ def test_a_logon(tls, key_type, cut, mechanism):
 
 @pytest.mark.parametrize("key_type", ["p384", "rsa3072", "ed25519"])
 @pytest.mark.parametrize("version", range(2, 7))
+@pytest.mark.thorough
 def test_any_kind_of_key_is_bound(version, key_type):
     policy = policy_of(min_version=2, max_version=version)
     client, server = client_end(policy, key_type=key_type), server_end(policy, key_type=key_type)

@@ -201,6 +201,7 @@ def test_a_spoilt_byte_shows_no_password():
             assert "Zebra-P" not in shown, at
 
 
+@pytest.mark.thorough
 def test_a_spoilt_byte_shows_no_proof_of_the_password():
     capture = next(each for each in captures() if str(each) == "freerdp3.10-ntlm-v6")
     data = next(message.data for message in capture.messages if b"NTLMSSP\0\3" in message.data)

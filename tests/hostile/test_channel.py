@@ -312,6 +312,7 @@ def test_certificate_in_ber_that_only_openssl_reads(length, tmp_path):
 
 @every_tls
 @every_carriage
+@pytest.mark.thorough
 def test_any_byte_of_the_whole_conversation_changed(carriage, policy):
     """Some bytes of each flight, all of them over the years: whatever is changed, nobody gets what is not his."""
     source = random.Random(carriage is not None)

@@ -48,6 +48,7 @@ def test_a_request_in_derived_bytes_is_decoded_to_the_same():
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 @pytest.mark.parametrize("value", [b"\xff" * 8, b"\x80" + bytes(7), bytes(7) + b"\x80"], ids=bytes.hex)
+@pytest.mark.thorough
 def test_the_largest_numbers_anywhere_are_numbers_or_refused(mechanism, value):
     """Whatever eight bytes are a length, a time or a flag: `attack` lets no other exception than ours through."""
     said = [flight for flight in flights(mechanism) if flight]

@@ -398,6 +398,7 @@ def outcome(opener, pieces):
     return "opened"
 
 
+@pytest.mark.thorough
 def test_a_body_of_20_mib_as_a_stream_takes_no_more_memory_than_a_small_one(aead):
     client, server = aead
     sealer, opener = Sealer(client, 20 << 20), None

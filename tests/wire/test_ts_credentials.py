@@ -327,6 +327,7 @@ def test_every_truncation_is_refused(data):
 @pytest.mark.requirement("defect.credential-lengths")
 @pytest.mark.parametrize("data", VICTIMS, ids=len)
 @pytest.mark.parametrize("spoil", [hostile.flips, hostile.replacements, hostile.deletions, hostile.insertions])
+@pytest.mark.thorough
 def test_spoilt_credentials_are_refused_or_read_as_others(spoil, data):
     for spoilt in spoil(data):
         with contextlib.suppress(RemoteProtocolError):
