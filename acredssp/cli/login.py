@@ -218,18 +218,16 @@ async def _connect(login: Login) -> socket.socket:
     except TimeoutError:
         raise HandshakeTimeout(f"no connection to {address}", stage=Stage.CONNECT) from None
     except (socket.gaierror, UnicodeError) as error:
-        own = isinstance(error, OSError) and is_own_limit(error)
         raise ConnectError(
             f"cannot find {address.host}: {reason_of(error)}",
             stage=Stage.CONNECT,
-            hint=OWN_LIMIT if own else "check the name of the host",
+            hint=OWN_LIMIT if is_own_limit(error) else "check the name of the host",
         ) from None
     except OSError as error:
-        own = is_own_limit(error)
         raise ConnectError(
             f"cannot connect to {address}: {reason_of(error)}",
             stage=Stage.CONNECT,
-            hint=OWN_LIMIT if own else "check that a server listens on this address and port",
+            hint=OWN_LIMIT if is_own_limit(error) else "check that a server listens on this address and port",
         ) from None
     _logger.debug("connected to %s", sock.getpeername())
     return sock

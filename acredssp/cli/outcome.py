@@ -136,13 +136,13 @@ OWN_LIMIT: Final = "this machine has refused it, and not the server: allow this 
 _OWN_LIMITS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
-def is_own_limit(error: OSError) -> bool:
+def is_own_limit(error: Exception) -> bool:
     """Return whether this machine has refused a connection, for which it had no descriptor or no memory.
 
     The resolver says only that it cannot find the name where it could open no file: then a file is opened here.
     """
     if not isinstance(error, socket.gaierror):
-        return error.errno in _OWN_LIMITS
+        return isinstance(error, OSError) and error.errno in _OWN_LIMITS
     try:
         os.close(os.open(os.devnull, os.O_RDONLY))
     except OSError as own:

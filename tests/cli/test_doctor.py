@@ -19,7 +19,7 @@ from rich.console import Console
 from support.certificates import Made
 from support.endpoints import CERTIFICATE, KEY, PASSWORD, PIN, client_config, server_config
 from support.peers import free_port
-from support.scripted import CLOSE, ScriptedServer, challenge, context, pems_of, serving
+from support.scripted import CLOSE, ScriptedServer, Silent, challenge, context, pems_of, serving
 
 import acredssp
 from acredssp import NTSTATUS, Deny, Password, Policy, Trust
@@ -448,23 +448,6 @@ def test_a_terminal_shows_what_is_done_and_a_file_does_not():
             course.begin("asking a\x1bhost")
     assert "asking a\\x1bhost (Ctrl-C ends it)" in terminal.getvalue()
     assert file.getvalue() == ""
-
-
-class Silent:
-    """Answers the first so many connections as a server does, and no others."""
-
-    def __init__(self, answered, server=None):
-        self.answered, self.server, self.held = answered, server, asyncio.Event()
-
-    async def __call__(self, reader, writer):
-        if self.answered:
-            self.answered -= 1
-            await self.server(reader, writer)
-            return
-        with contextlib.suppress(ConnectionError):
-            while await reader.read(65536):
-                self.held.set()
-        writer.close()
 
 
 async def interrupted(server):

@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import contextlib
 import datetime as dt
 import errno
 import pathlib
@@ -17,7 +16,7 @@ from support import http_by_hand
 from support.certificates import Made
 from support.endpoints import PIN
 from support.peers import free_port
-from support.scripted import CLOSE, ScriptedServer, challenge, context, credentials, ntlm, pems_of, serving
+from support.scripted import CLOSE, ScriptedServer, Silent, challenge, context, credentials, ntlm, pems_of, serving
 
 from acredssp.aio import HandshakeOutcome
 from acredssp.cli import probing
@@ -703,23 +702,6 @@ def test_a_message_that_cannot_be_read_is_told_from_none():
 
 
 # --- the time for a host, and the limits of this machine ---
-
-
-class Silent:
-    """Answers the first so many connections as a server does, and then nothing; `held` tells that it got something."""
-
-    def __init__(self, answered, server=None):
-        self.answered, self.server, self.held = answered, server, asyncio.Event()
-
-    async def __call__(self, reader, writer):
-        if self.answered:
-            self.answered -= 1
-            await self.server(reader, writer)
-            return
-        with contextlib.suppress(ConnectionError):
-            while await reader.read(65536):
-                self.held.set()
-        writer.close()
 
 
 @pytest.fixture

@@ -165,3 +165,27 @@ def ntlm(version=6, now=None):
         return TSRequest(version, challenge(now)) if request.nego_token.startswith(b"NTLMSSP\0") else CLOSE
 
     return answer
+
+
+class Silent:
+    """Serves the first connections, and only reads from later ones.
+
+    Args:
+        answered: The number of connections to serve.
+        server: Serves them.
+    """
+
+    def __init__(self, answered, server=None):
+        self.answered, self.server = answered, server
+        self.held = asyncio.Event()
+        """Is set once a later connection has brought bytes."""
+
+    async def __call__(self, reader, writer):
+        if self.answered:
+            self.answered -= 1
+            await self.server(reader, writer)
+            return
+        with contextlib.suppress(ConnectionError):
+            while await reader.read(65536):
+                self.held.set()
+        writer.close()
