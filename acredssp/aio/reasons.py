@@ -7,7 +7,7 @@ from typing import Final
 __all__ = ["reason_of"]
 
 _NO_HOST: Final = "the name of no host can have such a part between its dots, expected 1 to 63 characters"
-"""For the codec that every name of a host passes, whose own words name the codec."""
+"""Python encodes every name of a host by the codec `idna`, whose own error speaks of codecs and not of hosts."""
 
 
 def reason_of(error: Exception | None) -> str:

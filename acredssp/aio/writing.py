@@ -3,7 +3,8 @@
 asyncio's transports drop what is written once they close, and uvloop's raise a RuntimeError. A connection may close at
 any moment between two steps of a program, so code that writes to a raw connection calls this function.
 
-Who calls: everything that writes to a connection without a protocol of its own in between.
+Who calls: `first_pdus`, `probes`, and the parts of `cli`, `http`, `proxy` and `sspi` that hold a transport or a
+stream's writer.
 """
 
 import asyncio

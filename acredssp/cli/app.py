@@ -58,7 +58,7 @@ class _Commands(TyperGroup):
 
 
 def _parameters(command: Any) -> Iterator[Any]:
-    """Yield the parameters of a command, or of all commands of a group."""
+    """Yield the parameters of a command and, if the command is a group, those of all commands in the group."""
     yield from getattr(command, "params", ())
     for each in getattr(command, "commands", {}).values():
         yield from _parameters(each)

@@ -260,7 +260,12 @@ def proxy(text: str) -> str:
 
 
 def _no_port(where: str, text: str) -> str:
-    """Return the text about the port of a URL, of which `where` is the host and the port."""
+    """Return the text of an error about a port.
+
+    Args:
+        where: The host and the port of the URL.
+        text: The whole URL.
+    """
     if where.count(":") > 1 and "[" not in where:
         return f"expected an IPv6 address in brackets, such as [::1] or [::1]:5985, got {text!r}"
     return f"expected a port from 1 to 65535, got {where.rpartition(':')[2]!r} in {text!r}"

@@ -585,7 +585,7 @@ def _is_secure(facts: ServerFacts, protocols: Protocols) -> bool:
 
 def _not_reached(error: OSError | UnicodeError) -> _NotReached:
     """Return what an error of connecting means."""
-    if isinstance(error, OSError) and is_own_limit(error):
+    if is_own_limit(error):
         return _NotReached(Reach.OWN_LIMIT, reason_of(error))
     match error:
         case socket.gaierror() | UnicodeError():
@@ -622,7 +622,7 @@ def _told(error: CredSSPError | OSError) -> str:
 
 
 _NOTHING_IN_COMMON: Final = ("handshake_failure", "insufficient_security")
-"""The alerts of a server that takes none of the suites, curves and signatures that the client has offered."""
+"""A server sends one of these alerts where it takes no suite, curve or signature of those that the client offers."""
 _NOT_TAKEN: Final = (
     "dh key too small",
     "ee key too small",
@@ -632,7 +632,7 @@ _NOT_TAKEN: Final = (
     "wrong curve",
     "wrong signature type",
 )
-"""The errors by which the local OpenSSL refuses what a server has chosen, and a less strict client would take."""
+"""The local OpenSSL ends a handshake with one of these errors where a less strict client would go on."""
 
 
 def _without_tls(error: CredSSPError | OSError) -> TLSAnswer:

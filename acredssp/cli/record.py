@@ -34,8 +34,7 @@ from acredssp.recording import (
 __all__ = ["Records", "ServerRecords", "account_line"]
 
 _MOST_FILES: Final = 100
-"""Handshakes of a server that are recorded in numbered files, unless the option says otherwise: strangers must not fill
-a disk."""
+"""A server writes so many numbered files at most, unless --record-most is given: strangers must not fill a disk."""
 _MOST_WAITING: Final = 100
 """Records that wait to be written: a slow disk must not fill the memory."""
 _CAPTURE: Final = ".pcapng"

@@ -105,7 +105,10 @@ def _server_of(receive: Receive, send: Send) -> str:
 
 
 def _has_our_protocol(receive: Receive) -> bool:
-    """Whether uvicorn runs with a protocol of ours, as its object for the lifespan tells; True if it does not."""
+    """Whether uvicorn runs with a protocol of ours.
+
+    uvicorn's object for the lifespan knows the protocol. Where that object tells nothing, the answer is True.
+    """
     config = getattr(getattr(receive, "__self__", None), "config", None)
     protocol = getattr(config, "http_protocol_class", None)
     return protocol is None or isinstance(getattr(protocol, "limits", None), HTTPLimits)

@@ -230,7 +230,7 @@ class H11Connection:
 
     @property
     def refusal(self) -> tuple[int, str]:
-        """The status and the text for what the client sent last that was no HTTP."""
+        """The status and the text of the refusal, after the client has sent bytes that are no HTTP."""
         return self._http.refusal
 
     def event_at_hand(self) -> Any:
@@ -297,7 +297,7 @@ class _Exchange:
         self.left = False
         """Whether the client has left."""
         self.broken: tuple[int, str] | None = None
-        """The status and the text for a body that broke the rules of HTTP."""
+        """If the body breaks the rules of HTTP: the status and the text of the refusal."""
         self.failed = False
 
     async def receive(self) -> Message:

@@ -17,13 +17,13 @@ _FREE: Final = 1_000
 """Chunks that a body may have whatever their size is."""
 _LEAST_SIZE: Final = 64
 """Bytes that further chunks must have on average. Even the lines around a sealed part have more than 200."""
-TOO_SMALL: Final = 400, "expected chunks of 64 bytes on average, got a body of smaller ones"
+TOO_SMALL: Final = 400, "expected chunks of at least 64 bytes on average, got smaller chunks"
 _NOT_IMPLEMENTED: Final = 501
 NO_HTTP: Final = 400, "expected a request of http/1.1, got something else"
 
 
 def too_large(header_size: int) -> tuple[int, str]:
-    """Return the status and the text for header fields that are too large."""
+    """Return the status and the text of the refusal of header fields that have more than `header_size` bytes."""
     return 431, f"expected header fields of at most {header_size} bytes, got more"
 
 
@@ -55,7 +55,7 @@ class ServerParser(h11.Connection):
         self._header_size = header_size
         self._chunks = ChunkCount()
         self.refusal = NO_HTTP
-        """The status and the text for what the client sent last that was no HTTP."""
+        """The status and the text of the refusal, after the client has sent bytes that are no HTTP."""
 
     def next_event(self) -> Any:
         """Return h11's next event.

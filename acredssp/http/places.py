@@ -23,7 +23,7 @@ _logger = logging.getLogger("acredssp")
 _RAISE_IT: Final = "where many clients come from one address, raise connections_per_source of HTTPLimits"
 _RAISE_ALL: Final = "where so many clients come together, raise connections of HTTPLimits"
 _SECONDS: Final = 60.0
-"""Seconds between two lines of the log."""
+"""The log gets one line in this many seconds at most."""
 NO_PLACE: Final = encoded(plain(503, "too many connections"))
 """The whole answer to a connection without a place."""
 
@@ -52,9 +52,9 @@ class _Notices:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._next = float("-inf")
-        """When the next line may be written."""
+        """The time, by the clock, from which on the log may get another line."""
         self._count = 0
-        """Connections since the last line."""
+        """The connections without a place that no line has counted yet."""
 
     def note(self, error: LimitExceeded) -> None:
         self._count += 1

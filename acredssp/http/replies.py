@@ -77,7 +77,7 @@ def with_last_token(reply: Reply, token: bytes) -> Reply:
 
 
 def plain(status: int, text: str) -> Reply:
-    """Return the response to what is no request that can be served, which ends the connection."""
+    """Return the reply to bytes that the server cannot serve as a request. The reply ends the connection."""
     return _reply(status, text, close=True)
 
 

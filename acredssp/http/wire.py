@@ -34,7 +34,7 @@ _HOST: Final = re.compile(r"[0-9A-Fa-f:.]+(?:%.+)?|[^\s%:\[\]<>\"\\^`{|}]+")
 """A host: an IP address, which may have a zone (`fe80::1%eth0`), or a name that some resolver might know."""
 _MOST_PORT: Final = 65_535
 _PORT: Final = re.compile(r"://(?:[^/\[\]:]+|\[[^]]*\]):([^/:]+)(?:/|$)")
-"""The port of a URL that has one."""
+"""Finds the port in a URL, as it was written. A URL without a port does not match."""
 SMALL: Final = 65_536
 """Bytes of a body that is sealed and sent as a whole. The libraries send it without a task and generators."""
 

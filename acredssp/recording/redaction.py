@@ -179,7 +179,10 @@ def _is_mic(content: bytes) -> bool:
 
 
 def _is_headers(source: Source, ends: frozenset[int], at: int, end: int) -> bool:
-    """Whether there is nothing between two fields but headers of DER around what follows, and names of mechanisms."""
+    """Whether the bytes between two fields are known to be harmless.
+
+    They are harmless if they are names of mechanisms, or headers of DER whose content holds the next field.
+    """
     while at < end:
         try:
             tag, body, stop = element(source, at, len(source.data), "")
