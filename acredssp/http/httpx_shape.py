@@ -97,7 +97,7 @@ class Transport:
         )
 
     def _note_on(self, url: str) -> str:
-        """Return what an error says behind a URL of which the library has kept nothing but the path; empty for another URL."""
+        """Return what an error says of a URL whose path is all that the library has kept; empty for another URL."""
         name = self._libraries.httpx.__name__
         return f", which is all that {name} keeps of a url without http:// or https://" if url.startswith("/") else ""
 
