@@ -38,7 +38,7 @@ import acredssp
 from acredssp import rdp
 from acredssp.aio.failures import FailureLimit, Failures
 from acredssp.aio.report import HandshakeOutcome, HandshakeReport, log_report
-from acredssp.cli.app import app
+from acredssp.cli.app import command_line
 from acredssp.cli.options import RDP_PORT
 from acredssp.delegation import DelegationPolicy
 from acredssp.hosts import HostPool
@@ -173,7 +173,7 @@ def check_command(line):
             assert (name, options) in [("acredssp", []), ("acredssp", ["--no-binary", "acredssp"])]
             assert set((extras or "cli").split(",")) <= set(PROJECT["project"]["optional-dependencies"])
         case ["acredssp", name, *arguments]:
-            command = get_command(app).commands[name]
+            command = get_command(command_line()).commands[name]
             if hasattr(command, "commands"):
                 command, arguments = command.commands[arguments[0]], arguments[1:]
             command.make_parser(command.context_class(command)).parse_args(arguments)

@@ -16,7 +16,7 @@ from test_public_api import PUBLIC, public_classes
 from typer.main import get_command
 
 import acredssp
-from acredssp.cli.app import app
+from acredssp.cli.app import command_line
 from acredssp.status import NTSTATUS, SecurityStatus
 
 DOCS = ROOT / "docs"
@@ -128,7 +128,7 @@ def test_an_option_is_broken_nowhere(site):
 
 def test_every_command_is_on_the_site(site):
     page = read(site, "generated/command-line.html")
-    commands = {name: each for name, each in get_command(app).commands.items() if not each.hidden}
+    commands = {name: each for name, each in get_command(command_line()).commands.items() if not each.hidden}
     names = [*commands, *(f"proxy {name}" for name in commands["proxy"].commands)]
     assert [name for name in names if f'id="acredssp-{name.replace(" ", "-")}"' not in page] == []
     assert 'id="acredssp-top"' not in page  # `acredssp proxy top` by another name, which `--help` does not list either

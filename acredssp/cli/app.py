@@ -1,29 +1,31 @@
 """The command line as a whole: it takes the words that were typed and returns an exit status.
 
 Each command and its options are in a module of their own: `login`, `serve`, `demo`, `winrm`, `proxy`, `decode`,
-`replay`, `probe`, `doctor`.
+`replay`, `probe`, `doctor`. A process imports the one that its command line names: to import all takes longer than most
+commands.
 
 The exit statuses are: 0 success, 1 denied, 2 usage, 3 protocol, 4 network or time-out, 70 a fault in acredssp,
 74 output that cannot be written, 130 Ctrl-C. Nothing that a user or a peer can do ends in a traceback.
 """
 
+import importlib
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Final, cast
 
 import typer
 from typer.core import TyperGroup
 
 import acredssp
-from acredssp.cli import decode, demo, doctor, login, output, probe, proxy, render, replay, serve, winrm
+from acredssp.cli import output, render
 from acredssp.cli.options import INTERRUPTED, log_from
 from acredssp.cli.outcome import EXIT_STATUS, Result
 from acredssp.cli.output import CANNOT_WRITE, OutputError
 from acredssp.cli.report import DemoReport, LoginReport, Report, ServeReport, WinRMReport, to_json
 from acredssp.workers import EXIT_FAILED
 
-__all__ = ["run"]
+__all__ = ["command_line", "run"]
 
 _REPORTS: Final[dict[str, type[Report]]] = {
     "demo": DemoReport,
@@ -64,15 +66,53 @@ def _parameters(command: Any) -> Iterator[Any]:
         yield from _parameters(each)
 
 
-app = typer.Typer(
-    name="acredssp",
-    cls=_Commands,
-    help="Make CredSSP logons, the handshake of Remote Desktop, as a client, a server or a gateway, and find out "
-    "why they fail.",
-    rich_markup_mode=None,  # rich's tables would cut the names of long options
-    pretty_exceptions_enable=False,  # such a traceback would print local variables, and so passwords
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+_SHORT_HELPS: Final = {
+    "decode": "Show what the bytes of a handshake mean.",
+    "demo": "Show real handshakes between a server and clients.",
+    "doctor": "Log on once, and explain why the logon fails.",
+    "login": "Log on to a server once, and tell how it went.",
+    "probe": "Ask servers what they would do with a logon, without one.",
+    "replay": "Run acredssp's engine against a recorded handshake.",
+    "serve": "Let users log on, and print a line for each handshake.",
+    "winrm": "Run a command on Windows by WinRM.",
+    "proxy": "Run an RDP gateway.",
+}
+"""Each command is in the module of its name, as a function, or as an app of commands."""
+_HIDDEN: Final = {"top": ("proxy", "top_command")}
+"""A command that no help lists, with its module and function."""
+
+
+def command_line(words: Sequence[str] = ()) -> typer.Typer:
+    """Return the app with the command that the first word names, or with all where it names none."""
+    app = typer.Typer(
+        name="acredssp",
+        cls=_Commands,
+        help="Make CredSSP logons, the handshake of Remote Desktop, as a client, a server or a gateway, and find out "
+        "why they fail.",
+        rich_markup_mode=None,  # rich's tables would cut the names of long options
+        pretty_exceptions_enable=False,  # such a traceback would print local variables, and so passwords
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(invoke_without_command=True)(_acredssp)
+    known = [*_SHORT_HELPS, *_HIDDEN]
+    for name in words[:1] if words and words[0] in known else known:
+        _add_to(app, name)
+    return app
+
+
+def _add_to(app: typer.Typer, name: str) -> None:
+    module, function = _HIDDEN.get(name, (name, f"{name}_command"))
+    commands = importlib.import_module(f"acredssp.cli.{module}")
+    if name == "proxy":
+        app.add_typer(commands.proxy_app, short_help=_SHORT_HELPS[name])
+    else:
+        register = app.command(
+            name,
+            cls=commands.WinRMCommand if name == "winrm" else None,
+            short_help=_SHORT_HELPS.get(name),
+            hidden=name in _HIDDEN,
+        )
+        register(getattr(commands, function))
 
 
 def run(words: list[str]) -> int:
@@ -96,7 +136,7 @@ def run(words: list[str]) -> int:
 
 def _run(words: list[str]) -> int:
     try:
-        status = app(words, prog_name="acredssp", standalone_mode=False)
+        status = command_line(words)(words, prog_name="acredssp", standalone_mode=False)
     except _CommandLineError as error:
         _, err = render.consoles()
         report = _usage_report(words, _message_of(error))
@@ -119,10 +159,12 @@ def _usage_report(words: list[str], message: str) -> Report:
     named = [*(word for word in words if not word.startswith("-")), ""]
     command = named[0]
     kind = _REPORTS.get(command)
-    if command == "proxy" and named[1] in {each.name for each in proxy.proxy_app.registered_commands}:
-        command = f"proxy {named[1]}"
-    known = {"proxy", *(each.name for each in app.registered_commands)}
-    help_of = f"acredssp {command} --help" if named[0] in known else "acredssp --help"
+    if command == "proxy":
+        from acredssp.cli.proxy import proxy_app  # noqa: PLC0415 - other commands do not import it
+
+        if named[1] in {each.name for each in proxy_app.registered_commands}:
+            command = f"proxy {named[1]}"
+    help_of = f"acredssp {command} --help" if named[0] in (*_SHORT_HELPS, *_HIDDEN) else "acredssp --help"
     return (kind or LoginReport)(result=Result.USAGE, message=message, hint=f"see {help_of} for the options")
 
 
@@ -132,7 +174,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(invoke_without_command=True)
 def _acredssp(
     context: typer.Context,
     version: Annotated[  # noqa: ARG001 - the option's callback acts on it
@@ -142,15 +183,3 @@ def _acredssp(
     if context.invoked_subcommand is None:
         print(context.get_help(), file=sys.stderr)  # noqa: T201
         raise typer.Exit(EXIT_STATUS[Result.USAGE])
-
-
-app.command("decode", short_help="Show what the bytes of a handshake mean.")(decode.decode_command)
-app.command("demo", short_help="Show real handshakes between a server and clients.")(demo.demo_command)
-app.command("doctor", short_help="Log on once, and explain why the logon fails.")(doctor.doctor_command)
-app.command("login", short_help="Log on to a server once, and tell how it went.")(login.login_command)
-app.command("probe", short_help="Ask servers what they would do with a logon, without one.")(probe.probe_command)
-app.command("replay", short_help="Run acredssp's engine against a recorded handshake.")(replay.replay_command)
-app.command("serve", short_help="Let users log on, and print a line for each handshake.")(serve.serve_command)
-app.command("winrm", cls=winrm.WinRMCommand, short_help="Run a command on Windows by WinRM.")(winrm.winrm_command)
-app.add_typer(proxy.proxy_app, short_help="Run an RDP gateway.")
-app.command("top", hidden=True)(proxy.top_command)

@@ -6,10 +6,13 @@ import io
 import json
 import logging
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import typer
+from support.peers import DEADLINE
 
 import acredssp
 from acredssp.cli import app as app_module
@@ -389,7 +392,7 @@ def commands(command, *words):
     return [each for name in below for each in commands(below[name], *words, name)] if below else [words]
 
 
-@pytest.mark.parametrize("words", commands(typer.main.get_command(app_module.app)), ids=" ".join)
+@pytest.mark.parametrize("words", commands(typer.main.get_command(app_module.command_line())), ids=" ".join)
 def test_help_calls_values_by_what_they_are_and_not_by_types_of_python(words, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     assert app_module.run([*words, "--help"]) == 0
@@ -405,5 +408,21 @@ def test_help_has_every_option_whole_on_a_terminal_of_80_columns(name, capsys, m
     assert max(map(len, lines)) <= 80
     assert "\N{HORIZONTAL ELLIPSIS}" not in "".join(lines)
     words = {word.strip(",") for line in lines for word in line.split()}
-    command = typer.main.get_command(app_module.app).commands[name]
+    command = typer.main.get_command(app_module.command_line()).commands[name]
     assert {option for parameter in command.params for option in parameter.opts if option.startswith("--")} <= words
+
+
+COMMANDS = ("decode", "demo", "doctor", "login", "probe", "proxy", "replay", "serve", "winrm")
+
+
+@pytest.mark.parametrize(
+    ("words", "imported"),
+    [(["serve"], {"serve"}), (["proxy", "check"], {"proxy"}), (["decode"], {"decode"}), (["--help"], {*COMMANDS})],
+    ids=" ".join,
+)
+def test_a_process_imports_the_command_that_it_runs(words, imported):
+    script = "import sys; from acredssp.cli.app import run; run(sys.argv[1:]); print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words, "--help"], capture_output=True, text=True, timeout=DEADLINE, check=True
+    )
+    assert {name for name in COMMANDS if f"acredssp.cli.{name}" in done.stderr.split()} == imported

@@ -116,7 +116,7 @@ def test_a_fault_of_ours_is_no_result(monkeypatch, capsys):
     def fault(_words, **_options):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("acredssp.cli.app.app", fault)
+    monkeypatch.setattr("acredssp.cli.app.command_line", fault)
     assert run(["demo"]) == 70
     assert "ZeroDivisionError" in capsys.readouterr().err
 

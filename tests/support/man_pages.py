@@ -14,7 +14,7 @@ import typing
 from typer.main import get_command
 
 from acredssp.cli import app as app_module
-from acredssp.cli.app import app
+from acredssp.cli.app import command_line
 
 FOLDER = pathlib.Path(__file__).parent.parent.parent / "docs" / "man"
 
@@ -40,7 +40,7 @@ def pages() -> dict[str, str]:
 @functools.cache
 def commands() -> dict[tuple[str, ...], typing.Any]:
     """Every command that `--help` shows, by the words that call it."""
-    return dict(_below(("acredssp",), get_command(app)))
+    return dict(_below(("acredssp",), get_command(command_line())))
 
 
 def options(command) -> list:
