@@ -8,8 +8,10 @@ beside every release of these, and fail the check wherever the bytecode is that 
 same minor version. This also checks a few ratios of CPU, and the logons that a server keeps beside an attacker
 (`attackers`), against bounds so wide that no busy machine reaches them.
 
-    python -m benchmarks.check              exits with 0 if every gate holds, and with 1 if one does not
-    python -m benchmarks.check --record     counts, and writes the baseline
+    python -m benchmarks.check                  exits with 0 if every gate holds, and with 1 if one does not
+    python -m benchmarks.check --part counts    checks what no other program on the machine changes
+    python -m benchmarks.check --part times     checks the rest
+    python -m benchmarks.check --record         counts, and writes the baseline
 
 Without valgrind, or without `make compiled`, gates on counts are skipped by name. In continuous integration (CI=true,
 or ACREDSSP_NO_SKIPS=1), a skip is a failure.
@@ -19,6 +21,7 @@ import argparse
 import concurrent.futures
 import dataclasses
 import json
+import os
 import pathlib
 import shutil
 import sys
@@ -26,11 +29,11 @@ from collections.abc import Callable
 
 from rich.console import Console
 
-import acredssp
 from benchmarks import attackers, compiled, compiled_build, facade, inmemory, instructions, misses
 from benchmarks.harness import SIZES, TRIPLE, Results, Row, Size, Watch, environment, skips_are_failures
-from benchmarks.peers import NAME, KeyType
+from benchmarks.peers import KeyType
 
+_QUIET = Console(quiet=True)
 BASELINE = pathlib.Path(__file__).parent / "baseline.json"
 MARGINS = {"million": 0.05, "thousand": 0.1}
 """The margins of instructions and of cache misses, by the rows' unit. Each is more than the few per mille by which the
@@ -130,52 +133,35 @@ def record(rows: dict[str, list[Row]]) -> None:
     BASELINE.write_text(json.dumps({"environment": triple()} | counts, indent=1) + "\n", "utf-8")
 
 
-def of_facade() -> list[Gate]:
+def of_facade(kind: KeyType) -> Gate:
     """Compare the instructions of the SSPI functions with the engine's; the figures are the same on every run."""
+    what = f"instructions of the SSPI functions over the engine, {kind}"
+    return Gate(what, facade.counted(kind), facade.GOAL, counts=on_baseline())
 
-    def gate(kind: KeyType) -> Gate:
-        [ratio] = facade.counted(acredssp.self_signed([NAME], kind))
-        what = f"instructions of the SSPI functions over the engine, {kind}"
-        return Gate(what, ratio, facade.GOAL, counts=on_baseline())
 
-    with concurrent.futures.ThreadPoolExecutor() as pool:  # valgrind's processes do the work
-        return list(pool.map(gate, ("rsa", "ec")))
+PARTS = ("counts", "times")
+"""What no load on the machine changes, and what is measured alone."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
         "python -m benchmarks.check", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--part", choices=PARTS, help="only the counts, or only the rest")
     parser.add_argument(
         "--record", action="store_true", help="count instructions and cache misses, and write the baseline"
     )
     options = parser.parse_args()
-    console, size = Console(), dataclasses.replace(SIZES["bench"], rounds=5)
-    gates, skipped, counted = [], [], {}
-    if not shutil.which("valgrind"):
-        skipped.append(f"instructions and cache misses: {instructions.MISSING}")
-    else:
-        counted["interpreted"] = _rows(console, instructions.measure, size, 1)
-        cold = _results(console, misses.measure, size, 1)
-        counted["interpreted"] += cold.rows
-        if why := compiled_build.missing():
-            skipped.append(f"instructions and cache misses of the compiled engine: {why}")
-        else:
-            counted["compiled"] = compiled.found("instructions", "bench")[0] + cold.compiled
-    if options.record:
-        record(counted)
-        return 0
-    if counted:
-        if not on_baseline():
-            console.print(
-                f"the baseline holds for {_baseline()['environment']}, and this machine has {triple()}: "
-                f"{'only the counts without OpenSSL' if _same_bytecode() else 'no count'} can fail the check"
-            )
-        gates += [gate for build, rows in counted.items() for gate in of_counts(rows, build)]
-        gates += of_facade()
-    rows = _rows(console, inmemory.measure, size, len(inmemory.SETTINGS))
-    rows += _rows(console, attackers.measure, size, len(attackers.KINDS))
-    gates += [of_row(row) for row in rows if row.key in BOUNDS]
+    console = Console()
+    gates: list[Gate] = []
+    skipped: list[str] = []
+    if options.part != "times" or options.record:
+        counted, gates, skipped = _count(console)
+        if options.record:
+            record(counted)
+            return 0
+    if options.part != "counts":
+        gates += _measure(console)
     for gate in gates:
         console.print(str(gate), soft_wrap=True)
     for what in skipped:
@@ -184,14 +170,41 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def _rows(console: Console, measure: Callable[[Size, Results, Watch], None], size: Size, steps: int) -> list[Row]:
-    return _results(console, measure, size, steps).rows
+def _count(console: Console) -> tuple[dict[str, list[Row]], list[Gate], list[str]]:
+    """Return the counts of each build, the gates on counts, and what was left out. Each core counts something."""
+    if not shutil.which("valgrind"):
+        return {}, [], [f"instructions and cache misses: {instructions.MISSING}"]
+    console.print("instructions and cache misses")
+    why = compiled_build.missing()
+    cores = len(os.sched_getaffinity(0))
+    with concurrent.futures.ThreadPoolExecutor(cores) as pool:  # valgrind's processes do the work
+        cold = pool.submit(_results, misses.measure)  # first: it takes longest
+        interpreted = pool.submit(_results, instructions.measure)
+        compiled_ones = None if why else pool.submit(compiled.found, "instructions", "bench")
+        gates = list(pool.map(of_facade, ("rsa", "ec")))
+    counted = {"interpreted": interpreted.result().rows + cold.result().rows}
+    if compiled_ones:
+        counted["compiled"] = compiled_ones.result()[0] + cold.result().compiled
+    if not on_baseline():
+        console.print(
+            f"the baseline holds for {_baseline()['environment']}, and this machine has {triple()}: "
+            f"{'only the counts without OpenSSL' if _same_bytecode() else 'no count'} can fail the check"
+        )
+    gates = [gate for build, rows in counted.items() for gate in of_counts(rows, build)] + gates
+    return counted, gates, [f"instructions and cache misses of the compiled engine: {why}"] if why else []
 
 
-def _results(console: Console, measure: Callable[[Size, Results, Watch], None], size: Size, steps: int) -> Results:
+def _measure(console: Console) -> list[Gate]:
+    """Return the gates on ratios of time."""
+    rows = _results(inmemory.measure, console, len(inmemory.SETTINGS)).rows
+    rows += _results(attackers.measure, console, len(attackers.KINDS)).rows
+    return [of_row(row) for row in rows if row.key in BOUNDS]
+
+
+def _results(measure: Callable[[Size, Results, Watch], None], console: Console = _QUIET, steps: int = 1) -> Results:
     results = Results("check", environment())
     with Watch(console, steps) as watch:
-        measure(size, results, watch)
+        measure(dataclasses.replace(SIZES["bench"], rounds=5), results, watch)
     return results
 
 

@@ -1,31 +1,28 @@
 """The cost that the SSPI functions add to the engine: CPU of a whole handshake, both sides, as a ratio within one run.
 
-    python benchmarks/facade.py [--rounds N] [--instructions] [--json]
+    python -m benchmarks.facade [--rounds N] [--instructions] [--json]
 
 The benchmark drives the engine by hand and the SSPI functions by their calling loop, with a whole flight in each call.
 Handshakes of the two kinds alternate, with the same credentials, certificates, policy and trust. Each kind has TLS
 contexts of its own, made in the same way: the contexts of the SSPI functions watch for certificate requests, which is
 their cost and not the engine's. A round's figure is the ratio of the median handshakes, which one disturbed handshake
-does not change. `--instructions` counts instructions instead (valgrind's cachegrind), which no load on the
-machine changes: those of 24 handshakes less those of 4. The goal is at most 1.10.
+does not change. `--instructions` counts instructions instead (`instructions.count`), which no load on the
+machine changes. The goal is at most 1.10.
 """
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import pathlib
 import platform
-import re
-import shutil
 import ssl
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Literal
 
 import cryptography
 
@@ -37,11 +34,14 @@ from acredssp.status import SecurityStatus
 GOAL = 1.10
 HANDSHAKES = 60
 """The handshakes of each kind in a round."""
+WARM, COUNTED = 4, 20
+"""The handshakes of each kind before those whose instructions count, and those that count."""
 
 ALICE = acredssp.Password("Passw0rd!", "alice", "CONTOSO")
 
 
 Pem = tuple[bytes, bytes]
+KeyType = Literal["rsa", "ec"]
 
 
 def configurations(pem: Pem) -> tuple[acredssp.ClientConfig, acredssp.ServerConfig]:
@@ -137,36 +137,34 @@ async def measure(pem: Pem, rounds: int) -> list[float]:
     return ratios[1:]  # the first round warms both up
 
 
-async def perform(pem: Pem, what: str, count: int) -> None:
-    """Do `count` handshakes of one kind and nothing else, so that valgrind counts just these."""
+async def perform(pem: Pem, handshakes: int, names: Sequence[str]) -> None:
+    """Do what valgrind watches: for each kind, all that comes first, and what counts."""
     engine, functions = by_hand(*configurations(pem)), await by_sspi(*configurations(pem))
-    for _ in range(count):
-        if what == "engine":
-            engine()
-        else:
-            await functions()
+
+    async def run(name: str, count: int) -> None:
+        for _ in range(count):
+            if name == "engine":
+                engine()
+            else:
+                await functions()
+
+    for name in names:
+        await run(name, WARM)
+        gc.collect()
+        os.getloadavg()
+        await run(name, handshakes)
+        os.getloadavg()
 
 
-def instructions(folder: str, what: str) -> float:
-    """Return the instructions of one handshake."""
-    valgrind = shutil.which("valgrind") or sys.exit("valgrind is missing: apt-get install valgrind")
-    counts = []
-    for count in (4, 24):
-        run = subprocess.run(  # noqa: S603 - ourselves
-            [valgrind, "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null", sys.executable,
-             __file__, "--perform", folder, what, str(count)],
-            env=os.environ | {"PYTHONHASHSEED": "0"}, capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        counts.append(int(re.search(r"I\s+refs:\s+([\d,]+)", run.stderr)[1].replace(",", "")))
-    return (counts[1] - counts[0]) / 20
+def counted(kind: KeyType) -> float:
+    """Return the ratio of instructions. Both get the same key, since making keys varies in cost."""
+    from benchmarks import instructions  # noqa: PLC0415 - the process under valgrind needs none of its imports
 
-
-def counted(pem: Pem) -> list[float]:
-    """Return the ratio of instructions. Both kinds get the same key, since making keys varies in cost."""
-    with tempfile.TemporaryDirectory() as folder:
-        for name, content in zip(("certificate", "key"), pem, strict=True):
-            pathlib.Path(folder, name).write_bytes(content)
-        return [instructions(folder, "sspi") / instructions(folder, "engine")]
+    command = [sys.executable, "-m", "benchmarks.facade", "--perform"]
+    engine, functions = instructions.count(
+        ["engine", "sspi"], kind, options=["--cache-sim=no"], events=("Ir",), handshakes=COUNTED, command=command
+    ).values()
+    return functions.whole[0] / engine.whole[0]
 
 
 def main() -> int:
@@ -175,17 +173,18 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--instructions", action="store_true")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--perform", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--perform", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.perform:
-        folder, what, count = options.perform
+        folder, handshakes, *names = options.perform
         pem = tuple(pathlib.Path(folder, name).read_bytes() for name in ("certificate", "key"))
-        asyncio.run(perform(pem, what, int(count)))
+        asyncio.run(perform(pem, int(handshakes), names))
         return 0
-    pems = {kind: acredssp.self_signed(["localhost"], kind) for kind in ("rsa", "ec")}
+    kinds: tuple[KeyType, ...] = ("rsa", "ec")
     if options.instructions:
-        rows = {kind: counted(pem) for kind, pem in pems.items()}
+        rows = {kind: [counted(kind)] for kind in kinds}
     else:
+        pems = {kind: acredssp.self_signed(["localhost"], kind) for kind in kinds}
         rows = {kind: asyncio.run(measure(pem, options.rounds)) for kind, pem in pems.items()}
     medians = {kind: statistics.median(ratios) for kind, ratios in rows.items()}
     if options.json:
