@@ -4,6 +4,7 @@ This module holds only `main`. It imports nothing of the extra `cli` before `mai
 to install the extra if it is missing.
 """
 
+import gc
 import sys
 from typing import NoReturn
 
@@ -16,8 +17,11 @@ _OF_THE_EXTRA = {"typer", "rich"}
 
 def main() -> NoReturn:
     """Run the command that `sys.argv` names, and exit with its status."""
+    gc.disable()  # what is imported is no garbage: to look for some takes a tenth of the time
     try:
-        from acredssp.cli.app import run  # noqa: PLC0415 - the extra may be absent
+        from acredssp.cli.app import command_line, run  # noqa: PLC0415 - the extra may be absent
+
+        command_line(sys.argv[1:])  # imports the command
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _OF_THE_EXTRA:
             raise
@@ -25,4 +29,6 @@ def main() -> NoReturn:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
+    gc.freeze()
+    gc.enable()
     sys.exit(run(sys.argv[1:]))

@@ -1,7 +1,7 @@
 """Real peers as processes: started on loopback, stopped by their process id, their logs kept for a failing test.
 
 A program that is not installed skips the test by name; nothing here is imported by acredssp. Linux only, since the
-peers are: whether a port listens is read from /proc.
+peers are: the kernel is asked whether a port listens.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ import random
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import time
 from collections.abc import Callable
@@ -106,11 +107,30 @@ def free_port():
 
 def listens(port):
     """Whether a TCP socket listens on the port, without disturbing whoever does by a connection."""
-    tables = {"/proc/net/tcp": 8, "/proc/net/tcp6": 32}
-    return any(
-        f":{port:04X} {'0' * digits}:0000 0A" in Path(table).read_text(encoding="ascii")
-        for table, digits in tables.items()
-    )
+    return any(port in listening_ports(family) for family in (socket.AF_INET, socket.AF_INET6))
+
+
+# sock_diag(7). /proc/net/tcp says the same, but in 14 ms of CPU, since it shows every connection.
+_SOCK_DIAG_BY_FAMILY, _REQUEST, _DUMP, _ERROR, _DONE = 20, 0x1, 0x300, 2, 3
+_NETLINK_SOCK_DIAG, _LISTEN = 4, 10
+
+
+def listening_ports(family):
+    """The TCP ports on which a socket of the family listens."""
+    wanted = struct.pack("=BBxxI48x", family, socket.IPPROTO_TCP, 1 << _LISTEN)
+    header = struct.pack("=IHHII", 16 + len(wanted), _SOCK_DIAG_BY_FAMILY, _REQUEST | _DUMP, 1, 0)
+    ports = set()
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as kernel:
+        kernel.sendall(header + wanted)
+        while True:
+            said = kernel.recv(65536)
+            while said:
+                length, kind = struct.unpack_from("=IH", said)
+                if kind == _DONE:
+                    return ports
+                assert kind != _ERROR, f"the kernel does not say who listens: {struct.unpack_from('=i', said, 16)}"
+                ports.add(int.from_bytes(said[20:22]))
+                said = said[(length + 3) & ~3 :]
 
 
 def wait_until(condition: Callable[[], object], what):
