@@ -439,8 +439,10 @@ async def serve(task: Serve, config: ServerConfig, console: Console, warn: Calla
         lines.listening(_bound(server.sockets, address), task.certificate.pin)
         await stop.wait()
     finally:
-        await service.drain()
-    lines.end()
+        try:
+            await service.drain()
+        finally:
+            lines.end()
 
 
 def serve_by_workers(  # noqa: PLR0913 - each is a fact of its own

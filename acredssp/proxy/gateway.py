@@ -2,11 +2,12 @@
 
 import asyncio
 import collections
+import contextlib
 import functools
 import pathlib
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from acredssp import RDP, FailureLimit, HandshakeReport, create_server
 from acredssp.aio import CredSSPServer, HandshakeOutcome, Sparingly, WinbindOracle
@@ -31,6 +32,8 @@ _QUIET: Final = frozenset({HandshakeOutcome.NO_DATA, HandshakeOutcome.LEFT})
 
 class Gateway:
     """The listeners of a settings file, and the connections that came by them.
+
+    `async with` ends it at once if the block fails or is cancelled.
 
     Args:
         path: The settings file.
@@ -75,6 +78,13 @@ class Gateway:
         self._changing = asyncio.Lock()
         self._watching: asyncio.Task[None] | None = None
         """The checks of the targets' hosts."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, failure: type[BaseException] | None, *_: object) -> None:
+        if failure is not None:
+            await self.abort()
 
     @property
     def plan(self) -> Plan:
@@ -142,28 +152,38 @@ class Gateway:
         self.draining = True
         run = self.plan.settings.run
         await asyncio.sleep(run.leave)
-        async with self._changing:  # a reload that has begun may still add a server
-            for server in self._all_servers():
-                server.close()
-        try:
+        await self._stop_listening()
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(run.grace):
                 await self._wait_closed()
-        except TimeoutError:
-            cut = len(self._connections)
-            for connection in self.connections:
-                connection.cut("drained")
-            for server in self._all_servers():
-                server.abort_clients()
-            await self._wait_closed()
-        else:
-            cut = 0
+        return await self.abort()
+
+    async def abort(self) -> int:
+        """End at once, also where `start` has failed or `stop` was cancelled.
+
+        Returns:
+            How many connections were cut.
+        """
+        self.draining = True
+        await self._stop_listening()
+        cut = self.connections
+        for connection in cut:
+            connection.cut("drained")
+        for server in self._all_servers():
+            server.abort_clients()
+        await self._wait_closed()
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.wait([self._watching])
         for oracle in self._oracles.values():
             await oracle.aclose()
         await self.node.close()
-        return cut
+        return len(cut)
+
+    async def _stop_listening(self) -> None:
+        async with self._changing:  # a reload that has begun may still add a server
+            for server in self._all_servers():
+                server.close()
 
     def _watch(self, plan: Plan, before: Plan | None) -> None:
         """Check the hosts of the plan's targets from now on, and go on with what is known of them."""

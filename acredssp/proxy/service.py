@@ -127,7 +127,7 @@ async def _serve(task: _Task, stop: asyncio.Event) -> None:
         reloads.add(task)
         task.add_done_callback(reloads.discard)
 
-    async with contextlib.AsyncExitStack() as stack:
+    async with gateway, contextlib.AsyncExitStack() as stack:
         loop.add_signal_handler(signal.SIGHUP, on_hangup)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
         await gateway.start(task.ready)

@@ -15,7 +15,7 @@ from support.cancelling import cancel_everywhere, places_of
 from support.endpoints import client_config, server_config
 from support.kerberos import ALICE as KERBEROS_ALICE
 from support.kerberos import SPN
-from support.scenarios import COMMANDS, IN_FOLDERS, PAGES, SCENARIOS, connecting
+from support.scenarios import COMMANDS, COMMANDS_IN_FOLDERS, IN_FOLDERS, PAGES, SCENARIOS, connecting
 from support.security_figures import rows_of
 
 from acredssp import Keytab, Policy
@@ -28,7 +28,7 @@ LOOPS = {"asyncio": asyncio.SelectorEventLoop, "uvloop": uvloop.new_event_loop}
 ON_UVLOOP = [*SCENARIOS][:7]
 """What depends on the loop: the rest stands on top of it."""
 SECTION = "cancellation"
-FOLDERS = IN_FOLDERS | PAGES
+FOLDERS = IN_FOLDERS | PAGES | COMMANDS_IN_FOLDERS
 
 
 @pytest.fixture
@@ -75,8 +75,7 @@ def test_nothing_is_left_of_kerberos_wherever_it_is_cancelled(kerberos, cancelli
 
 def test_the_page_has_the_figures_of_all_scenarios():
     uvloops = (f"{name}, on uvloop" for name in ON_UVLOOP)
-    in_folders = [name for name in IN_FOLDERS if name != "logon through a gateway, a token"]  # not measured yet
-    names = [*SCENARIOS, *uvloops, *in_folders, "connect and accept, Kerberos"]
+    names = [*SCENARIOS, *COMMANDS, *uvloops, *FOLDERS, "connect and accept, Kerberos"]
     assert rows_of(SECTION) == [*names, "all"]
 
 

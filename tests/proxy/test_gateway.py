@@ -830,3 +830,26 @@ async def test_a_user_who_comes_again_finds_the_same_host_and_a_token_leads_to_a
         with pytest.raises(acredssp.NegotiationFailure):
             await connect("tsv://third")
         await other.stop()
+
+
+async def test_a_gateway_ends_at_once_with_a_block_that_fails(world):
+    async with world(rest="[run]\nleave = 3600\ngrace = 3600\n", start=False) as (here, _):
+        with pytest.raises(ZeroDivisionError):
+            async with here.gateway as gateway:
+                await gateway.start()
+                reader, _ = await here.connect()
+                raise ZeroDivisionError
+        assert not gateway.connections
+        with contextlib.suppress(acredssp.CredSSPError, ConnectionError):
+            assert await reader.read() == b""
+        assert [record.ended_by for record in here.records] == ["drained"]
+        assert not gateway.addresses
+
+
+async def test_a_gateway_that_could_not_start_ends_with_the_block(world):
+    async with world(start=False) as (here, _):
+        await here.write("nonsense = 1\n")
+        with pytest.raises(SettingsError):
+            async with here.gateway as gateway:
+                await gateway.start()
+        assert not gateway.node._tasks

@@ -8,11 +8,15 @@ everywhere, `resetting` breaks their connections, and `canaries` looks for their
 import asyncio
 import contextlib
 import functools
+import io
+import signal
 import socket
 import sys
+from unittest import mock
 
 import aiohttp
 import httpx
+import rich.console
 from support import http_toy, ntlm_auth, sspi
 from support.endpoints import BOB, CERTIFICATE, KEY, PASSWORD, client_config, server_config
 from support.gateway import ALICE, INJECTED, Target, World, leave, settings_of, talk
@@ -32,13 +36,19 @@ from acredssp.aio import check_rdp, judge_server
 from acredssp.aio.server import CredSSPServer
 from acredssp.aio.streams import open_connection, start_credssp, start_credssp_streams, start_server
 from acredssp.cli import arguments, winrm
+from acredssp.cli.certificate import Certificate
 from acredssp.cli.login import Login, log_on
+from acredssp.cli.outcome import Interrupted
 from acredssp.cli.probing import Pace, Prober
+from acredssp.cli.rdp_logon import Patient, examine
+from acredssp.cli.serve import serve
+from acredssp.cli.service import Limits, Serve
 from acredssp.credentials import Oracle
 from acredssp.hosts import HealthCheck, HostPool
 from acredssp.http.aiohttp import CredSSPSession
 from acredssp.http.httpx import CredSSPTransport
 from acredssp.http.server import start_http_server
+from acredssp.proxy import service as proxy_service
 from acredssp.proxy import web
 from acredssp.proxy.admin import admin_pages, checks_of
 from acredssp.proxy.api import Broker
@@ -640,6 +650,79 @@ async def probing_one(address):
     await prober().server(address, thorough=False)
 
 
+async def examining(address):
+    examination = await examine(Patient.of(login_of(address)), prober())
+    if isinstance(examination.error, Interrupted):  # it gives what was known, for the report
+        raise asyncio.CancelledError
+    if examination.error is not None:
+        raise examination.error
+
+
+@contextlib.contextmanager
+def noted_signals():
+    """The handlers of signals in the running loop, by their numbers: the process's own signals are not touched."""
+    handlers = {}
+
+    def note(number, call, *args):
+        handlers[number] = functools.partial(call, *args)
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler, loop.remove_signal_handler = note, lambda number: True
+    try:
+        yield handlers
+    finally:
+        del loop.add_signal_handler, loop.remove_signal_handler
+
+
+async def until_told(command, ready, handlers, use):
+    """Run a command that serves until SIGTERM, use it once it is ready, and tell it to end."""
+    serving, waiting = asyncio.create_task(command), asyncio.create_task(ready.wait())
+    try:
+        await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if not serving.done():
+            await use()
+            handlers[signal.SIGTERM]()
+        await asyncio.wait({serving})
+    finally:
+        waiting.cancel()
+        if not serving.cancelling():  # no run is cancelled a second time while it ends
+            serving.cancel()
+        await asyncio.wait({serving, waiting})
+    if not serving.cancelled():
+        serving.result()
+
+
+class Console(rich.console.Console):
+    """Tells of the first line that is written."""
+
+    def __init__(self, ready):
+        super().__init__(file=io.StringIO())
+        self._ready = ready
+
+    def print(self, *args, **options):
+        super().print(*args, **options)
+        self._ready.set()
+
+
+@contextlib.asynccontextmanager
+async def serving_by_command():
+    limits = Limits(handshakes=None, per_source=None, failures=None, failed_per_second=None, handshake_timeout=60)
+    certificate = Certificate.self_made("localhost", "ec")
+
+    async def run():
+        address = Address(HOST, free_port())
+        task = Serve(
+            address=address, accounts=None, keytab=None, realms=(), refuse=(), certificate=certificate,
+            carriage=RDP(hybrid_ex=True), policy=acredssp.Policy(), limits=limits, as_json=False,
+        )  # fmt: skip
+        ready, config = asyncio.Event(), server_config(**hooks())
+        with noted_signals() as handlers:
+            command = serve(task, config, Console(ready), lambda _: None)
+            await until_told(command, ready, handlers, lambda: logging_in(address))
+
+    yield run, dict
+
+
 @contextlib.asynccontextmanager
 async def commanding_windows():
     """The command `winrm`: a command in cmd.exe, with CredSSP over HTTP."""
@@ -667,11 +750,49 @@ async def commanding_windows():
         await server.__aexit__(None, None, None)
 
 
+@contextlib.asynccontextmanager
+async def running_a_gateway(folder):
+    """The command `proxy run`, with its pages."""
+    prepare(folder)
+    (folder / "api").write_text(API_SECRET)
+    world, target = World(folder), await Target().start()
+    rest = API + f"[admin]\naddress = '{HOST}:0'\n[run]\nleave = 0\ngrace = 0.01\n"
+
+    async def run():
+        port, ready = free_port(), asyncio.Event()
+        text = settings_of({"desktops": ([target.address], "")}, rest=rest).replace(f"{HOST}:0", f"{HOST}:{port}", 1)
+        await world.write(text)
+
+        async def use():
+            streams = await world.connect(ALICE, address=(HOST, port))
+            try:
+                await talk(streams)
+                await leave(streams)
+            finally:
+                streams[1].transport.abort()
+
+        def tell(line):
+            if line.startswith("listening"):
+                ready.set()
+
+        with noted_signals() as handlers:
+            await until_told(proxy_service.run(folder / "settings.toml", tell), ready, handlers, use)
+
+    with mock.patch.object(proxy_service, "_collect_seldom"), mock.patch.object(proxy_service, "_log_as"):
+        try:
+            yield run, dict
+        finally:
+            await target.stop()
+
+
 COMMANDS = {
     "the command login": functools.partial(commanding, logging_in),
     "the command probe": functools.partial(commanding, probing_one),
+    "the command doctor": functools.partial(commanding, examining),
+    "the command serve": serving_by_command,
     "the command winrm": commanding_windows,
 }
+COMMANDS_IN_FOLDERS = {"the command proxy run": running_a_gateway}
 PAGES = {
     "pages and API of a gateway": asking_pages,
     "settings of a gateway read again": reloading,
