@@ -17,7 +17,6 @@ This module has what most programs need. Each public module has all names of its
     acredssp.decoding     what the bytes of a handshake mean
     acredssp.delegation   which servers a client gives its credentials to
     acredssp.diagnosis    what is wrong with a server, a client or a logon, for administrators
-    acredssp.diagnosis    what is wrong with a server, a client or a logon
     acredssp.errors       why a handshake failed
     acredssp.events       the engine without I/O: contexts, step results and events
     acredssp.hooks        what a server's hooks are asked, and what they answer
@@ -40,6 +39,7 @@ This module has what most programs need. Each public module has all names of its
 Every other module is internal, and may change without notice.
 """
 
+from acredssp import ctrl_c  # noqa: F401 - before what takes long to import
 from acredssp.aio import (
     FailureLimit,
     HandshakeReport,

@@ -24,6 +24,7 @@ LAYERS = (
     ("aio",),
     ("accounts",),  # above aio for winbind
     ("sspi",),  # above aio for its thread pool and its way to ask hooks
+    ("ctrl_c",),
     ("",),  # the package itself: the public names
     ("stores", "workers", "hosts", "anyio"),
     ("http",),
@@ -166,6 +167,8 @@ BEHIND_THE_FACE = {
     "acredssp.arguments.expect_host_name": "a wrong option gets the words that a wrong argument gets",
     "acredssp.arguments.expect_seconds": "the same",
     "acredssp.arguments.expect_service_name": "the same",
+    "acredssp.ctrl_c.INTERRUPTED": "the same status as where Ctrl-C comes before there is a command",
+    "acredssp.ctrl_c.end_quietly": "a program that is not called acredssp may run the command",
     "acredssp.mechanisms.kerberos.tickets.keytab_realms": "the realms that `serve` takes tickets of by default",
     "acredssp.names.escape_principal": "names on the command line are read as the engine reads them",
     "acredssp.names.logon_name": "the same",

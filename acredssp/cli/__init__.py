@@ -8,15 +8,16 @@ import gc
 import sys
 from typing import NoReturn
 
+from acredssp.ctrl_c import end_quietly
+
 __all__ = ["main"]
 
-_INTERRUPTED = 130
-"""The exit status after Ctrl-C, also while the command is being imported."""
 _OF_THE_EXTRA = {"typer", "rich"}
 
 
 def main() -> NoReturn:
     """Run the command that `sys.argv` names, and exit with its status."""
+    end_quietly()
     gc.disable()  # what is imported is no garbage: to look for some takes a tenth of the time
     try:
         from acredssp.cli.app import command_line, run  # noqa: PLC0415 - the extra may be absent
@@ -27,8 +28,6 @@ def main() -> NoReturn:
             raise
         print("the command line needs the extra `cli`: pip install 'acredssp[cli]'", file=sys.stderr)  # noqa: T201
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(_INTERRUPTED)
     gc.freeze()
     gc.enable()
     sys.exit(run(sys.argv[1:]))

@@ -19,10 +19,11 @@ from typer.core import TyperGroup
 
 import acredssp
 from acredssp.cli import output, render
-from acredssp.cli.options import INTERRUPTED, log_from
+from acredssp.cli.options import log_from
 from acredssp.cli.outcome import EXIT_STATUS, Result
 from acredssp.cli.output import CANNOT_WRITE, OutputError
 from acredssp.cli.report import DemoReport, LoginReport, Report, ServeReport, WinRMReport, to_json
+from acredssp.ctrl_c import INTERRUPTED
 from acredssp.workers import EXIT_FAILED
 
 __all__ = ["command_line", "run"]

@@ -19,13 +19,13 @@ from acredssp.cli import arguments, loops, render
 from acredssp.cli.keylog import KEYLOG_WARNING
 from acredssp.cli.outcome import UsageError, unreadable
 from acredssp.config import ClientConfig
+from acredssp.ctrl_c import INTERRUPTED
 from acredssp.delegation import DelegationPolicy
 from acredssp.errors import PolicyError
 from acredssp.policy import MechanismChoice, Policy
 from acredssp.trust import Trust
 
 __all__ = [
-    "INTERRUPTED",
     "RDP_PORT",
     "AsJSON",
     "Authorities",
@@ -74,8 +74,6 @@ __all__ = [
 _T = TypeVar("_T")
 
 RDP_PORT: Final = 3389
-INTERRUPTED: Final = 130
-"""The exit status that shells report for a program that SIGINT ended."""
 
 
 class CarriageChoice(enum.StrEnum):

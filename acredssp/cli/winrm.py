@@ -20,7 +20,6 @@ from acredssp.cli import arguments, render
 from acredssp.cli.arguments import Secret, Service
 from acredssp.cli.keylog import log_keys
 from acredssp.cli.options import (
-    INTERRUPTED,
     AsJSON,
     Authorities,
     Domain,
@@ -58,6 +57,7 @@ from acredssp.cli.output import OutputError, write_bytes
 from acredssp.cli.report import WinRMReport, anchor_of, to_json
 from acredssp.cli.services import extra_of_services, name_of_service, to_this_service
 from acredssp.config import ClientConfig
+from acredssp.ctrl_c import INTERRUPTED
 from acredssp.errors import CredSSPError
 from acredssp.policy import FIRST_SAFE_VERSION, NEWEST_VERSION, MechanismChoice
 from acredssp.winrm import CommandShell, Identity, WSMan, WSManFault
