@@ -23,7 +23,7 @@ def is_the_command() -> bool:
 
 
 def end_quietly() -> None:
-    """Have each KeyboardInterrupt that nobody catches end this process with status 130 from now on, without traceback."""
+    """From now on, end this process with status 130, and no traceback, by a KeyboardInterrupt that nobody catches."""
     sys.excepthook = _hook
 
 
