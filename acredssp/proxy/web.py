@@ -133,13 +133,11 @@ async def serve(
     runner = web.AppRunner(pages, access_log=None, logger=_logger, shutdown_timeout=1.0)
     house = _House(runner, context)
     pages.middlewares.append(house.wait_again)
+    await runner.setup()
+    server = await asyncio.get_running_loop().create_server(lambda: _Door(house), sock=sock)
     try:
-        await runner.setup()
-        server = await asyncio.get_running_loop().create_server(lambda: _Door(house), sock=sock)
-        try:
-            yield
-        finally:
-            server.close()
+        yield
     finally:
+        server.close()
         await runner.cleanup()
         await house.close()
