@@ -12,6 +12,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from support.canaries import Canaries, given_to, taps
 from support.engine import pem
 from support.peers import free_port
 from support.turns import VERSIONS
@@ -19,6 +20,7 @@ from support.wsman_http import serving
 from support.wsman_toy import Fault, Toy, greet, upper
 
 from acredssp.cli.outcome import in_options
+from acredssp.credentials import Password
 from acredssp.md4 import md4
 from acredssp.policy import Policy
 
@@ -336,6 +338,49 @@ def test_a_stubborn_command_is_ended_after_a_while(winrm, service, monkeypatch):
     assert (status, out[:6]) == (130, "begun\n")
     assert service.toy.requests.count("Signal") == 2
     assert service.toy.shells == {}
+
+
+# --- secrets ---
+
+SECRET = "Passw0rd!"
+
+
+@pytest.mark.requirement("defect.secrets-in-logs")
+@pytest.mark.parametrize(
+    ("password", "more", "found"),
+    [
+        (SECRET, {}, set()),
+        (SECRET, {"LEAK": SECRET}, {"environ"}),
+        ("Wr0ng-C4n4ry", {}, set()),
+    ],
+    ids=["right", "leaked", "wrong"],
+)
+def test_no_canary_is_in_what_the_command_writes_and_is_given(service, authority, tmp_path, password, more, found):
+    """Logs are at DEBUG with asyncio's debug; the keys and tokens are those that the service sees."""
+    hashes = {name: Password(secret).nt_hash for name, secret in {"hash": SECRET, "wrong hash": password}.items()}
+    words = ["-u", "CONTOSO\\alice", "--password-stdin", "--ca", str(authority), "--log-level", "debug", "wait"]
+    given = []
+    with taps(Canaries(password=SECRET, wrong=password, **hashes)) as canaries, contextlib.ExitStack() as stack:
+        process = stack.enter_context(
+            subprocess.Popen(
+                [sys.executable, "-m", "acredssp", "winrm", service.url, *words],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path,
+                env=os.environ | {"PYTHONASYNCIODEBUG": "1"} | more,
+            )
+        )  # fmt: skip
+        stack.callback(process.kill)
+        process.stdin.write(f"{password}\n".encode())
+        process.stdin.close()
+        if process.stdout.readline() == b"begun\n":
+            given = [*given_to(process.pid)]
+            process.send_signal(signal.SIGINT)
+        told = [("output", process.stdout.read().decode()), ("log", process.stderr.read().decode())]
+        assert process.wait(PATIENCE) == (130 if password == SECRET else 255)
+        assert "DEBUG" in told[1][1]
+        told += [("file", path.read_bytes().decode("latin-1")) for path in tmp_path.iterdir() if path != authority]
+        leaks = {where.partition(" ")[0]: found for where, text in [*given, *told] if (found := canaries.leaks(text))}
+    assert leaks.keys() == found, leaks
+    assert [kind for kind in ("session key", "HTTP token") if any(name.startswith(kind) for name in canaries.secrets)]
 
 
 # --- lost connections ---

@@ -4,14 +4,12 @@ Logs are at DEBUG with asyncio's debug. Looked at are all outputs and files, the
 process and its children have as arguments and environment.
 """
 
-import contextlib
 import json
 import ssl
 import urllib.request
-from pathlib import Path
 
 import pytest
-from support.canaries import Canaries
+from support.canaries import Canaries, given_to, with_children
 from support.command import COMMAND
 from support.peers import DEADLINE, Lab, free_port, listens, wait_until
 
@@ -74,25 +72,6 @@ def answer_of(port, path, body=None):
         return answer.read().decode()
 
 
-def with_children(pid):
-    """A process and all that it has started."""
-    parents = {}
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it has ended
-            parents[int(status.parent.name)] = int(status.read_text().rpartition(")")[2].split()[1])
-    found = [pid]
-    for each in found:
-        found += [child for child, parent in parents.items() if parent == each]
-    return found
-
-
-def given_to(process):
-    """(where, text) of the arguments and environments of a process and its children."""
-    for pid in with_children(process.pid):
-        for what in ("cmdline", "environ"):
-            yield f"{what} of {pid} of {process.name}", Path(f"/proc/{pid}/{what}").read_bytes().decode("latin-1")
-
-
 class Programs:
     """A gateway, its target, and logons by way of them."""
 
@@ -125,7 +104,7 @@ class Programs:
     def told(self, inputs):
         """(where, text) of everything that somebody else gets to see."""
         for process in (self.gateway, self.target):
-            yield from given_to(process)
+            yield from given_to(process.pid, process.name)
         yield "metrics", answer_of(self.admin, "/metrics")
         for path in ("/healthz", "/readyz"):
             yield path, answer_of(self.admin, path)

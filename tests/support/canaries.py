@@ -28,6 +28,7 @@ from support.cancelling import PACKAGE, Cutter, _Driven
 
 from acredssp.credentials import NTHash, Password, SmartCard
 from acredssp.errors import CredSSPError
+from acredssp.http import acceptor, initiator
 from acredssp.mechanisms.ntlm import crypto
 from acredssp.mechanisms.ntlm.acceptor import NTLMAcceptor
 from acredssp.mechanisms.ntlm.context import NTLMContext
@@ -155,9 +156,15 @@ def taps(canaries):
         def note_base(args, _):
             canaries.add("session base key", next(arg for arg in args if isinstance(arg, bytes)))
 
+        def note_authorization(token):
+            if token[-32:].strip(b"\0"):  # a ClientHello may end with padding
+                canaries.add("HTTP token", token[-32:])
+
         tap(NTLMContext, "_establish", note_keys)
         tap(NTLMAcceptor, "_accept", note_base)
         tap(secrets, "token_urlsafe", lambda _, token: canaries.add("token of a gateway", token))
+        tap(initiator, "with_token", lambda args, _: note_authorization(args[0]))
+        tap(acceptor, "authorization_token", lambda _, token: note_authorization(token or b""))
         if not COMPILED:  # compiled code calls these without asking the class
             tap(TSRequest, "decode", lambda _, request: canaries.note_request(request))
             tap(TSRequest, "encode", lambda args, _: canaries.note_request(args[0]))
@@ -345,6 +352,25 @@ def _of_the_package(frame):
             return file.startswith(PACKAGE)
         frame = frame.f_back
     return True
+
+
+def with_children(pid):
+    """A process and all that it has started."""
+    parents = {}
+    for status in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended
+            parents[int(status.parent.name)] = int(status.read_text().rpartition(")")[2].split()[1])
+    found = [pid]
+    for each in found:
+        found += [child for child, parent in parents.items() if parent == each]
+    return found
+
+
+def given_to(pid, name="the program"):
+    """(where, text) of the arguments and environments of a process and its children."""
+    for each in with_children(pid):
+        for what in ("cmdline", "environ"):
+            yield f"{what} of {each} of {name}", pathlib.Path(f"/proc/{each}/{what}").read_bytes().decode("latin-1")
 
 
 # --- scenarios ---
