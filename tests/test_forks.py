@@ -101,6 +101,13 @@ def test_who_interrupts_a_run_waits_for_its_fixtures(run, tmp_path):
     assert list((tmp_path / "made").iterdir()) == []
 
 
+def test_a_test_that_takes_too_long_fails_and_the_rest_goes_on(run):
+    status, said = run("--timeout=1", test_a="    import signal\n    def test_it(): signal.pause()", test_b=PASSES)
+    assert status == 1
+    assert "Failed: Timeout" in said
+    assert "1 failed, 1 passed" in said
+
+
 def test_no_share_is_begun_after_the_last_failure_that_is_waited_for(run):
     """The other process may be at a share."""
     status, said = run("-x", **{f"test_{number}": FAILS for number in range(30)})

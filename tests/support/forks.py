@@ -9,6 +9,7 @@ fixture of the session is made in each process. `--forks auto` means as many as 
 import collections
 import contextlib
 import functools
+import io
 import mmap
 import os
 import signal
@@ -17,6 +18,7 @@ from multiprocessing import connection
 
 import pytest
 from _pytest import runner
+from _pytest._io import TerminalWriter
 from support import covering, parallel, peers
 
 EVERY = 0.5
@@ -124,6 +126,13 @@ def _stop_if_asked(session):
         raise session.Interrupted(session.shouldstop)
 
 
+class Unheard:
+    """Stands where the terminal's reporter was: pytest-timeout writes to its terminal, and then fails the test."""
+
+    def __init__(self):
+        self._tw = TerminalWriter(io.StringIO())
+
+
 class Fork:
     """One of the processes. It runs what it is given, and ends."""
 
@@ -142,6 +151,7 @@ class Fork:
         try:
             plugins = self._session.config.pluginmanager
             plugins.unregister(name="terminalreporter")
+            plugins.register(Unheard(), "terminalreporter")
             plugins.register(self)
             capturing = plugins.getplugin("capturemanager")
             capturing.stop_global_capturing()  # its files are those of the first process

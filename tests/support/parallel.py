@@ -25,7 +25,16 @@ IN_A_DOMAIN = tuple(
     f"tests/interop/test_{name}.py" for name in ("lab", "probe_and_doctor", "proxy_delegation", "proxy_domain", "samba")
 )
 """Files that share a Samba domain, whose making takes longest of all: one process makes one, and runs all of them."""
-FIRST = ("tests/test_benchmarks.py", "tests/interop/", "tests/cli/", "tests/test_conformance.py", "tests/http/")
+FIRST = (
+    "tests/test_benchmarks.py",
+    "tests/test_site.py",
+    "tests/test_tutorial.py",
+    "tests/interop/",
+    "tests/cli/",
+    "tests/test_examples.py",
+    "tests/test_conformance.py",
+    "tests/http/",
+)
 """What takes longest, in this order."""
 
 
