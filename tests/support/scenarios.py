@@ -641,8 +641,8 @@ async def logging_in(address):
         raise error
 
 
-def prober():
-    return Prober(pace=Pace(0), timeout=60, trust=client_config().trust, server_name="localhost")
+def prober(kind=Prober):
+    return kind(pace=Pace(0), timeout=60, trust=client_config().trust, server_name="localhost")
 
 
 async def probing_one(address):
@@ -650,8 +650,15 @@ async def probing_one(address):
     await prober().server(address, thorough=False)
 
 
+class Brief(Prober):
+    """Asks about CredSSP alone, whatever it is told."""
+
+    async def server(self, target, *, thorough=False, facts=None):
+        return await super().server(target, thorough=False, facts=facts)
+
+
 async def examining(address):
-    examination = await examine(Patient.of(login_of(address)), prober())
+    examination = await examine(Patient.of(login_of(address)), prober(Brief))
     if isinstance(examination.error, Interrupted):  # it gives what was known, for the report
         raise asyncio.CancelledError
     if examination.error is not None:
