@@ -16,7 +16,7 @@ from acredssp import trust as trust_module
 from acredssp.certificates.path import Anchors
 from acredssp.errors import CertificateError, PolicyError
 from acredssp.status import SecurityStatus, Stage
-from acredssp.trust import Judgement, Trust, Verdict, pin_of
+from acredssp.trust import Judgement, OptionNames, Trust, Verdict, pin_of
 from acredssp.wire import der
 
 ROOT = Made("root", ca=True)
@@ -521,3 +521,10 @@ def test_a_hint_names_the_certificate_that_is_to_be_issued_anew_and_the_chain_th
         "give the server a certificate that is issued for servers"
     )
     assert hint(Made("s", by=wrong), wrong).startswith("give the server a certificate by an authority that may")
+
+
+def test_a_programs_names_of_options_are_put_in_the_place_of_the_librarys():
+    names = OptionNames(name="A", authority="B", pin="C", weak="D")
+    said = "server_hostname, Trust.from_file, Trust.pinned or Trust(dangerous_allow_weak_certificates=True) of Trust"
+    assert names.put_into(said) == "A, B, C or D of Trust"
+    assert OptionNames().put_into(said) == said

@@ -68,6 +68,12 @@ class OptionNames:
     pin: str = "Trust.pinned"
     weak: str = "Trust(dangerous_allow_weak_certificates=True)"
 
+    def put_into(self, text: str) -> str:
+        """Return a text of an error or a hint with these names in place of the library's own."""
+        for field in dataclasses.fields(self):
+            text = text.replace(str(field.default), getattr(self, field.name))
+        return text
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Judgement:

@@ -23,6 +23,7 @@ from acredssp.errors import (
     TLSError,
 )
 from acredssp.status import SecurityStatus, Stage
+from acredssp.trust import OptionNames
 
 __all__ = [
     "EXIT_STATUS",
@@ -192,25 +193,26 @@ def advice(error: CredSSPError) -> str:
 
 def in_options(text: str) -> str:
     """Return a text of the library with the names of options in place of those of arguments."""
+    text = _NAMES.put_into(text)
     for pattern, option in _OPTIONS:
         text = pattern.sub(option, text)
     return text
 
 
+_NAMES: Final = OptionNames(
+    name="--server-name", authority="--ca", pin="--pin", weak="--dangerous-allow-weak-certificates"
+)
 _OPTIONS: Final = tuple(
     (re.compile(pattern), option)
     for pattern, option in (
         (r"\b[a-z_]+ of the DelegationPolicy \((\w+) on windows\)", r"\1 of the file of --policy"),
         (r"\bPolicy\(min_version=2, dangerous_allow_legacy_versions=True\)", "--min-version 2"),
         (r"\bPolicy\.handshake_timeout, and the library's own limits", "--timeout"),
-        (r"\bTrust\(dangerous_allow_weak_certificates=True\)", "--dangerous-allow-weak-certificates"),
-        (r"\bTrust\.from_file\b|\bssl_context\b", "--ca"),
-        (r"\bTrust\.pinned\b", "--pin"),
-        (r"\(server_hostname\)", "(--server-name)"),
+        (r"\bssl_context\b", "--ca"),
         (r"\(spn\)", "(--spn)"),
     )
 )
-"""What the library's hints name, and the option that stands for it."""
+"""What else the library's hints name, and the option that stands for it."""
 
 _ADVICE: Final = (
     "the peer broke the protocol: check which program answers at this port, and that no attacker or proxy is in between"

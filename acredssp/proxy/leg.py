@@ -44,7 +44,6 @@ _MECHANISMS: Final = {
     "kerberos": MechanismChoice.KERBEROS,
     "either": MechanismChoice.AUTO,
 }
-_OPTIONS: Final = OptionNames()
 _SETTINGS: Final = OptionNames(
     name="certificate_name", authority="authorities", pin="pins", weak="which the gateway never does"
 )
@@ -313,10 +312,7 @@ class Target:
 
 def in_words(error: CredSSPError) -> str:
     """Say what failed, with a hint that names settings where the library's own names its options."""
-    text = str(error)
-    for field in dataclasses.fields(OptionNames):
-        text = text.replace(getattr(_OPTIONS, field.name), getattr(_SETTINGS, field.name))
-    return text
+    return _SETTINGS.put_into(str(error))
 
 
 def _status(error: CredSSPError) -> NTSTATUS:

@@ -701,6 +701,7 @@ def test_hints_name_options_and_no_argument(service, command, authority, tmp_pat
         ("Policy(min_version=2, dangerous_allow_legacy_versions=True) takes it", "--min-version 2 takes it"),
         ("more time (Policy.handshake_timeout, and the library's own limits)", "more time (--timeout)"),
         ("by a name that it has (server_hostname)", "by a name that it has (--server-name)"),
+        ("Trust.from_file, Trust(dangerous_allow_weak_certificates=True)", "--ca, --dangerous-allow-weak-certificates"),
     ],
 )
 def test_what_the_library_calls_by_arguments_the_command_calls_by_options(hint, told):
