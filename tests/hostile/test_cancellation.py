@@ -75,8 +75,7 @@ def test_nothing_is_left_of_kerberos_wherever_it_is_cancelled(kerberos, cancelli
 
 def test_the_page_has_the_figures_of_all_scenarios():
     uvloops = (f"{name}, on uvloop" for name in ON_UVLOOP)
-    in_folders = [name for name in IN_FOLDERS if name != "logon through a gateway, a token"]  # not measured yet
-    names = [*SCENARIOS, *uvloops, *in_folders, "connect and accept, Kerberos"]
+    names = [*SCENARIOS, *COMMANDS, *uvloops, *FOLDERS, "connect and accept, Kerberos"]
     assert rows_of(SECTION) == [*names, "all"]
 
 
