@@ -10,7 +10,7 @@ from typing import Final
 
 from acredssp.core.results import StepResult
 from acredssp.errors import LocalProtocolError
-from acredssp.sspi.arguments import expect, refusal
+from acredssp.sspi.arguments import refusal
 from acredssp.sspi.buffers import SecBuffer, SecBufferDesc
 from acredssp.sspi.constants import SECBUFFER_EMPTY, SECBUFFER_EXTRA, SECBUFFER_MISSING, SECBUFFER_TOKEN
 from acredssp.sspi.context import EstablishState
@@ -28,7 +28,6 @@ _ALLOCATE_MEMORY: Final = ISC_REQ.ALLOCATE_MEMORY.value  # the same for ISC and 
 # Every call needs these statuses, and looking up a member of an enum takes longer than comparing it.
 _INCOMPLETE: Final = SecurityStatus.SEC_E_INCOMPLETE_MESSAGE
 _TOO_SMALL: Final = SecurityStatus.SEC_E_BUFFER_TOO_SMALL
-_NONE: Final = type(None)
 
 
 class Call:
@@ -47,14 +46,6 @@ class Call:
         ptsExpiry: TimeStamp | None,
         fContextReq: int,
     ) -> None:
-        if (
-            (type(pInput) is not SecBufferDesc and pInput is not None)
-            or (type(pOutput) is not SecBufferDesc and pOutput is not None)
-            or (pfContextAttr is not None and type(pfContextAttr) is not ContextAttributes)
-            or (ptsExpiry is not None and type(ptsExpiry) is not TimeStamp)
-            or not isinstance(fContextReq, int)
-        ):
-            _expect_types(pInput, pOutput, pfContextAttr, ptsExpiry, fContextReq)
         self.flags = flags = int(fContextReq)
         self._allocate = flags & _ALLOCATE_MEMORY != 0
         self._attributes = pfContextAttr
@@ -180,13 +171,3 @@ class Call:
     def _report(self, buffer_type: SECBUFFER, count: int) -> None:
         if self._spare is not None:
             self._spare.become(buffer_type, count)
-
-
-def _expect_types(
-    pInput: object, pOutput: object, pfContextAttr: object, ptsExpiry: object, fContextReq: object
-) -> None:
-    expect("pInput", pInput, SecBufferDesc, _NONE)
-    expect("pOutput", pOutput, SecBufferDesc, _NONE)
-    expect("pfContextAttr", pfContextAttr, ContextAttributes, _NONE)
-    expect("ptsExpiry", ptsExpiry, TimeStamp, _NONE)
-    expect("fContextReq", fContextReq, int)

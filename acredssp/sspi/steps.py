@@ -99,16 +99,12 @@ async def InitializeSecurityContext(
         TypeError: A parameter has a wrong Python type, a buffer is no `SecBuffer`, or its memory was released. Nothing
             is lost.
     """
-    if (
-        (phCredential is not None and type(phCredential) is not CredHandle)
-        or (phContext is not None and type(phContext) is not CtxtHandle)
-        or (phNewContext is not None and type(phNewContext) is not CtxtHandle)
-        or (pszTargetName is not None and type(pszTargetName) is not str)
-        or not isinstance(TargetDataRep, int)
-        or not isinstance(Reserved1, int)
-        or not isinstance(Reserved2, int)
-    ):
-        _expect_types(phCredential, phContext, phNewContext, TargetDataRep, pszTargetName, Reserved1, Reserved2)
+    parameters = (
+        phCredential, phContext, phNewContext, TargetDataRep, pszTargetName, Reserved1, Reserved2, pInput, pOutput,
+        pfContextAttr, ptsExpiry, fContextReq,
+    )  # fmt: skip
+    if tuple(map(type, parameters)) not in _types_of_calls:
+        _expect_types(parameters)
     call = Call(pInput, pOutput, pfContextAttr, ptsExpiry, fContextReq)
     try:
         if Reserved1 or Reserved2 or TargetDataRep not in _DATA_REPRESENTATIONS or call.unusual:
@@ -158,13 +154,12 @@ async def AcceptSecurityContext(
         TypeError: A parameter has a wrong Python type, a buffer is no `SecBuffer`, or its memory was released. Nothing
             is lost.
     """
-    if (
-        (phCredential is not None and type(phCredential) is not CredHandle)
-        or (phContext is not None and type(phContext) is not CtxtHandle)
-        or (phNewContext is not None and type(phNewContext) is not CtxtHandle)
-        or not isinstance(TargetDataRep, int)
-    ):
-        _expect_types(phCredential, phContext, phNewContext, TargetDataRep)
+    parameters = (
+        phCredential, phContext, phNewContext, TargetDataRep, None, 0, 0, pInput, pOutput, pfContextAttr, ptsExpiry,
+        fContextReq,
+    )  # fmt: skip
+    if tuple(map(type, parameters)) not in _types_of_calls:
+        _expect_types(parameters)
     call = Call(pInput, pOutput, pfContextAttr, ptsExpiry, fContextReq)
     try:
         if TargetDataRep not in _DATA_REPRESENTATIONS or call.unusual:
@@ -303,24 +298,33 @@ def _bind(state: EstablishState, buffers: SecBufferDesc | None) -> None:
 
 
 _NONE: Final = type(None)
+_TYPES: Final[dict[str, tuple[type, ...]]] = {
+    "phCredential": (CredHandle, _NONE),
+    "phContext": (CtxtHandle, _NONE),
+    "phNewContext": (CtxtHandle, _NONE),
+    "TargetDataRep": (int,),
+    "pszTargetName": (str, _NONE),
+    "Reserved1": (int,),
+    "Reserved2": (int,),
+    "pInput": (SecBufferDesc, _NONE),
+    "pOutput": (SecBufferDesc, _NONE),
+    "pfContextAttr": (ContextAttributes, _NONE),
+    "ptsExpiry": (TimeStamp, _NONE),
+    "fContextReq": (int,),
+}
+_types_of_calls: Final[set[tuple[type, ...]]] = set()
+"""The types of the parameters of calls that were taken. A program's calls have few, and one look-up knows them."""
 
 
-def _expect_types(
-    phCredential: object,
-    phContext: object,
-    phNewContext: object,
-    TargetDataRep: object,
-    pszTargetName: object = None,
-    Reserved1: object = 0,
-    Reserved2: object = 0,
-) -> None:
-    expect("phCredential", phCredential, CredHandle, _NONE)
-    expect("phContext", phContext, CtxtHandle, _NONE)
-    expect("phNewContext", phNewContext, CtxtHandle, _NONE)
-    expect("TargetDataRep", TargetDataRep, int)
-    expect("pszTargetName", pszTargetName, str, _NONE)
-    expect("Reserved1", Reserved1, int)
-    expect("Reserved2", Reserved2, int)
+def _expect_types(parameters: tuple[object, ...]) -> None:
+    """Check the types of a call's parameters, which are in the order of `_TYPES`.
+
+    Raises:
+        TypeError: A parameter has a wrong type.
+    """
+    for (name, types), value in zip(_TYPES.items(), parameters, strict=True):
+        expect(name, value, *types)
+    _types_of_calls.add(tuple(map(type, parameters)))
 
 
 def _refuse_parameters(
