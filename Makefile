@@ -341,14 +341,14 @@ install-floors:
 
 # This builds from a copy: the hook leaves compiled files beside the sources, where the editable install would import
 # them.
-$(COMPILED_STAMP): $(VENV_STAMP) pyproject.toml $(shell find acredssp -name '*.py') .ci/release/docstrings.py
+$(COMPILED_STAMP): $(VENV_STAMP) pyproject.toml $(shell find acredssp -name '*.py') .ci/release/compiling.py
 	@rm -rf $@ $(COMPILED) build/source build/wheel
 	@$(BIN)/python -c "$$CHECK_COMPILER"
 	@echo "compiling the engine into $(COMPILED), a minute"
 	@mkdir -p build/source/docs build/source/.ci/release
 	@cp -R acredssp pyproject.toml README.md LICENSE build/source
 	@cp -R docs/man build/source/docs
-	@cp $(addprefix .ci/release/,acredssp.cdx.json docstrings.py index_readme.py mypyc.ini) build/source/.ci/release
+	@cp $(addprefix .ci/release/,acredssp.cdx.json compiling.py index_readme.py mypyc.ini) build/source/.ci/release
 	@HATCH_BUILD_HOOKS_ENABLE=1 $(PIP) wheel --no-deps --wheel-dir build/wheel ./build/source
 	@$(BIN)/python -m zipfile --extract build/wheel/*.whl $(COMPILED)
 	@touch $@
