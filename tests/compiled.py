@@ -4,6 +4,7 @@
 """
 
 import ast
+import ctypes
 import functools
 import importlib
 import importlib.machinery
@@ -74,3 +75,10 @@ def test_a_traceback_names_file_and_line_of_the_source():
     assert frames[-1].line.startswith("raise RemoteProtocolError")
     for outer, inner in itertools.pairwise(frames):
         assert f"{inner.name}(" in outer.line
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="how others compile is left to mypyc")
+def test_the_engine_shows_no_symbol_but_that_by_which_python_loads_it():
+    engine = ctypes.CDLL(importlib.import_module("acredssp._engine__mypyc").__file__)
+    assert hasattr(engine, "PyInit__engine__mypyc")
+    assert not hasattr(engine, "CPy_AddTraceback")

@@ -1,15 +1,21 @@
-"""A plugin of mypy that makes mypyc keep docstrings: `help()` shows of the compiled wheel what it shows of the sources.
+"""A plugin of mypy that changes the C that mypyc has written before setuptools compiles it, and how it is compiled.
 
-mypyc 2.4 drops them. A class, method or function that it compiles has the text of its signature in that place,
-a property has nothing, and an enumeration has a filler. mypyc is compiled itself, so its functions cannot be replaced.
-This plugin puts the docstrings into the C that mypyc has written, before setuptools compiles it. `mypyc.ini` names the
-plugin, and mypyc loads it in the process that does both. tests/compiled.py compares what comes of it.
+`mypyc.ini` names the plugin, and mypyc loads it in the process that does both. mypyc is compiled itself, so its own
+functions cannot be replaced. tests/compiled.py looks at what comes of it:
+
+* `help()` shows of the compiled wheel what it shows of the sources. mypyc 2.4 drops docstrings. A class, method or
+  function that it compiles has the text of its signature in that place, a property has nothing, and an enumeration has
+  a filler.
+* A logon touches less code. mypyc writes the way out of an error behind each operation that may fail. Compilers of the
+  GNU family put such code elsewhere if they know that a function is called in errors alone. The engine shows no
+  symbols, so a call within it goes straight to its function (docs/performance.md).
 """
 
 import ast
 import inspect
 import pathlib
 import re
+import sys
 from collections.abc import Iterable, Iterator
 
 from mypy.plugin import Plugin
@@ -81,14 +87,32 @@ def _in_c(text: str) -> str:
     return written
 
 
-class _BuildWithDocstrings(build_ext):
+_IN_ERRORS_ALONE = (
+    "CPy_AddTraceback", "CPy_AttributeError", "CPy_Raise", "CPy_TypeError", "CPy_TypeErrorTraceback",
+    "CPyError_OutOfMemory", "PyErr_SetString",
+)  # fmt: skip
+"""The functions of mypyc and Python that the engine calls in errors alone."""
+_DECLARATIONS = "\n".join(
+    ["#include <CPy.h>", "#if defined(__GNUC__) && !defined(_WIN32)"]  # clang says that it is gcc, too
+    + [f"__typeof__({name}) {name} __attribute__((cold));" for name in _IN_ERRORS_ALONE]
+    + ["#endif", ""]
+)
+_OPTIONS = ("-fvisibility=hidden", "-fno-plt", "-fno-semantic-interposition", "-fno-jump-tables")
+"""What gcc and clang are told on Linux: three options are about symbols of ELF, and no switch is a table of jumps."""
+
+
+class _Build(build_ext):
     """What compiles the sources, for this process."""
 
     def build_extensions(self) -> None:
         files = (pathlib.Path(*extension.name.split(".")).with_suffix(".py") for extension in self.extensions)
         texts = documented(file for file in files if file.is_file())  # the build runs in the project's folder
-        for each in (pathlib.Path(name) for extension in self.extensions for name in extension.sources):
-            each.write_text(with_docstrings(each.read_text("utf-8"), texts), "utf-8")
+        for extension in self.extensions:
+            for source in map(pathlib.Path, extension.sources):
+                text = with_docstrings(source.read_text("utf-8"), texts)
+                source.write_text(_DECLARATIONS + text if "CPy_AddTraceback" in text else text, "utf-8")
+            if sys.platform == "linux":
+                extension.extra_compile_args = [*extension.extra_compile_args, *_OPTIONS]
         super().build_extensions()
 
 
@@ -96,5 +120,5 @@ def plugin(_version: str) -> type[Plugin]:
     """Return what mypy asks for: a plugin that changes no type."""
     from setuptools.command import build_ext as module  # noqa: PLC0415 - the name is the class's, too
 
-    module.build_ext = _BuildWithDocstrings
+    module.build_ext = _Build
     return Plugin
