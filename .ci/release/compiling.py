@@ -98,7 +98,7 @@ _DECLARATIONS = "\n".join(
     + ["#endif", ""]
 )
 _OPTIONS = ("-fvisibility=hidden", "-fno-plt", "-fno-semantic-interposition", "-fno-jump-tables")
-"""What gcc and clang are told on Linux: three options are about symbols of ELF, and no switch is a table of jumps."""
+"""What gcc and clang are told on Linux: three options are about symbols of ELF, and the last one keeps tables out."""
 
 
 class _Build(build_ext):
