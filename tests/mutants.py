@@ -10,6 +10,7 @@ fits the text that it changes, or a test fails without any mutant.
 import argparse
 import concurrent.futures
 import dataclasses
+import gc
 import multiprocessing
 import os
 import shutil
@@ -101,6 +102,8 @@ _FORKS.set_forkserver_preload(list(_IMPORTED_ONCE))
 
 def _be_pytest(tests, folder, output):
     """Be the process that runs them, as `python -m pytest` is one."""
+    gc.freeze()
+    gc.disable()  # what is imported and collected is no garbage; tests/conftest.py enables it for them
     import pytest  # noqa: PLC0415 - only a forked process needs it
 
     loaded = [name for name in sys.modules if name.partition(".")[0] == PACKAGE]
