@@ -8,8 +8,7 @@ pytest_plugins = [
     "support.build",
     "support.covering",
     "support.examples",
-    "support.parallel",
-    "support.forks",  # imports two of these, which pytest must have seen
+    "support.forks",  # imports support.covering, which pytest must have seen
     "support.kdc",
     "support.loops",
     "support.quick",

@@ -116,7 +116,6 @@ def _be_pytest(tests, folder, output):
     if folder is not None:
         os.environ |= {"PYTHONSAFEPATH": "1", "PYTHONPATH": str(folder)}
     quiet = ["-q", "-x", "--no-header", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
-    quiet += ["-p", "no:xdist"]
     if folder is not None:
         quiet.append(
             "--tb=native"

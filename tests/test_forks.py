@@ -29,12 +29,11 @@ def run(tmp_path):
     def run(*arguments, **files):
         for name, text in {"conftest": FIXTURE, **files}.items():
             (tmp_path / f"{name}.py").write_text("\n".join(line[4:] for line in text.splitlines()), encoding="utf-8")
-        own = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
-        plugins = [f"-psupport.{name}" for name in ("covering", "parallel", "forks")]
+        plugins = [f"-psupport.{name}" for name in ("covering", "forks")]
         done = subprocess.run(
             [sys.executable, "-m", "pytest", "-v", "-pno:cacheprovider", *plugins, "--forks=2", *arguments],
             cwd=tmp_path,
-            env=own | {"PYTHONPATH": f"{ROOT / 'tests'}{os.pathsep}{ROOT}", "MADE": str(tmp_path / "made")},
+            env=os.environ | {"PYTHONPATH": f"{ROOT / 'tests'}{os.pathsep}{ROOT}", "MADE": str(tmp_path / "made")},
             capture_output=True,
             text=True,
             check=False,

@@ -140,7 +140,7 @@ def try_installed(wheel: pathlib.Path, version: str, python: pathlib.Path = OWN)
         yield from _try(programs, folder, version)
         if compiled_files(wheel):
             install(programs / "python", f"{wheel}[dev]", folder=folder)
-            tests = (programs / "python", "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", *_TESTS)
+            tests = (programs / "python", "-m", "pytest", "-q", "--forks", "2", "-p", "no:cacheprovider", *_TESTS)
             said = run(*tests, folder=ROOT, PYTHONSAFEPATH="1")
             yield f"{' '.join(_TESTS)} on it: {said.strip().splitlines()[-1].strip('= ')}"
 

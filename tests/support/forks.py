@@ -1,9 +1,9 @@
 """A pytest plugin: `--forks N` shares the tests out among N processes, which are forked once the tests are collected.
 
-Unlike pytest-xdist's processes they collect nothing, and tell little while tests run: a test that takes a millisecond
-does not cost four more. Each takes the next share of tests (`support.parallel`) as soon as it is through with one. The
-first process runs none. It tells what ran in the others, and which test was running in one that ended too early. A
-fixture of the session is made in each process. `--forks auto` means as many as `support.parallel` counts.
+They collect nothing, and tell little while tests run, so that a test of a millisecond costs little more. Each takes the
+next share of tests (`support.parallel`) as soon as it is through with one. The first process runs none. It tells what
+ran in the others, and which test was running in one that ended too early. A fixture of the session is made in each
+process. `--forks auto` means as many as `support.parallel` counts.
 """
 
 import collections

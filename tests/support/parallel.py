@@ -1,5 +1,4 @@
-"""A pytest plugin: how the tests are shared out among processes, by `support.forks` as `make test` has it, or by
-pytest-xdist (`-n`).
+"""How the tests are shared out among processes by `support.forks`.
 
 What is handed out is a file of tests, so that what its fixtures share is made once. A file that takes long, and whose
 tests share little, is handed out by its test functions. What takes longest goes first, so that no process is left alone
@@ -9,13 +8,6 @@ Each process has ports (`support.peers`), peers, folders and a Kerberos realm of
 """
 
 import os
-
-import pytest
-
-try:
-    from xdist.scheduler import LoadScopeScheduling
-except ImportError:  # pytest works without it, too, in one process
-    LoadScopeScheduling = object
 
 SPREAD = ("tests/interop/", "tests/http/")
 """Folders whose files are handed out by their functions."""
@@ -38,32 +30,9 @@ FIRST = (
 """What takes longest, in this order."""
 
 
-class Scheduler(LoadScopeScheduling):
-    """Hands out what `share` says."""
-
-    def _split_scope(self, nodeid):
-        return share(nodeid)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers():
-    return count_workers()
-
-
 def count_workers():
     """How many processes `auto` means."""
     return 2 * len(os.sched_getaffinity(0))
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config, log):
-    config.option.loadscopereorder = False  # it puts the files of many small tests first
-    return Scheduler(config, log)
-
-
-def pytest_collection_modifyitems(config, items):
-    if os.environ.get("PYTEST_XDIST_WORKER"):
-        items.sort(key=lambda item: rank(item.nodeid))
 
 
 def share(nodeid):

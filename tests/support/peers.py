@@ -68,18 +68,8 @@ PACKAGES = {
 """What Debian calls the packages of the programs the tests start."""
 
 
-def ports_of(worker, count):
-    """The ports of one of several processes that share the tests, in no order: two sessions at once seldom meet."""
-    ports = PORTS[worker::count]
-    return random.sample(ports, len(ports))
-
-
-_ports = iter(
-    ports_of(
-        int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")),
-        int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")),
-    )
-)
+_ports = iter(random.sample(PORTS, len(PORTS)))
+"""In no order: two sessions at once seldom meet."""
 
 
 def share_ports(number, count):

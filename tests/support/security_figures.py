@@ -47,7 +47,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    if (path := config.getoption("figures")) and not hasattr(config, "workerinput"):
+    if path := config.getoption("figures"):
         config.pluginmanager.register(_Collector(Path(path)))
 
 
