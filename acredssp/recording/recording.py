@@ -25,7 +25,9 @@ MOST_MESSAGES: Final = 1_000
 Sender: TypeAlias = Literal["client", "server"]
 
 _DIRECTIONS: Final[dict[str, Sender]] = {"c2s": "client", "s2c": "server"}
+_SIDES: Final[dict[str, Sender]] = {"client": "client", "server": "server"}
 _FORMAT: Final = 1
+_MOST_OF_FOUR_BYTES: Final = 0xFFFFFFFF
 _AUTHENTICATE: Final = b"NTLMSSP\0\3\0\0\0"
 
 
@@ -196,11 +198,13 @@ class Recording:
 
     @classmethod
     def _from_facts(cls, facts: "_Facts") -> "Recording":
-        side: Sender = "server" if facts.text("recorder_role") == "server" else "client"
+        side = _SIDES.get(facts.text("recorder_role") or "client")
+        if side is None:
+            raise ValueError("recorder_role: expected client or server")
         listed = facts.values["messages"]
         if len(listed) > MOST_MESSAGES:
             raise ValueError(f"messages: expected at most {MOST_MESSAGES}, got {len(listed)}")
-        early = facts.number("early_user_auth_result")
+        early = facts.number("early_user_auth_result", _MOST_OF_FOUR_BYTES)
         error, tls = facts.object("error"), facts.object("tls")
         return cls(
             label=facts.text("label"),
@@ -210,14 +214,14 @@ class Recording:
             x224_request=facts.hex("x224_cr"),
             x224_confirm=facts.hex("x224_cc"),
             messages=tuple(_message(_Facts(each, f"messages[{at}]: ")) for at, each in enumerate(listed)),
-            early_result=b"" if early is None else (early & 0xFFFFFFFF).to_bytes(4, "little"),
+            early_result=b"" if early is None else early.to_bytes(4, "little"),
             tls=tls.texts("version", "cipher", "cert_der", "subject_public_key", "sni") if tls else {},
-            version=facts.number(f"{side}_version") or 0,
+            version=facts.number(f"{side}_version", _MOST_OF_FOUR_BYTES) or 0,
             accounts=facts.accounts(),
             result=facts.text("result"),
             error=_error(error) if error else None,
-            closed=facts.values.get("closed") is True,
-            with_secrets=facts.values.get("with_secrets") is not False,
+            closed=facts.flag("closed", default=False),
+            with_secrets=facts.flag("with_secrets", default=True),
         )
 
 
@@ -249,15 +253,27 @@ class _Facts:
         except (binascii.Error, ValueError):
             raise ValueError(f"{self._where}{key}: expected hex digits") from None
 
-    def number(self, key: str) -> int | None:
+    def number(self, key: str, most: int) -> int | None:
         value = self.values.get(key)
-        if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+        if value is None or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most):
             return value
-        raise ValueError(f"{self._where}{key}: expected a number")
+        raise ValueError(f"{self._where}{key}: expected a number from 0 to {most}")
+
+    def flag(self, key: str, *, default: bool) -> bool:
+        value = self.values.get(key)
+        if value is None or isinstance(value, bool):
+            return default if value is None else value
+        raise ValueError(f"{self._where}{key}: expected true or false")
+
+    def list(self, key: str) -> list[Any]:
+        value = self.values.get(key)
+        if value is None or isinstance(value, list):
+            return value or []
+        raise ValueError(f"{self._where}{key}: expected a list")
 
     def lines(self, key: str) -> tuple[str, ...]:
-        value = self.values.get(key) or []
-        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        value = self.list(key)
+        if not all(isinstance(each, str) for each in value):
             raise ValueError(f"{self._where}{key}: expected a list of texts")
         return tuple(value)
 
@@ -301,9 +317,9 @@ def _message(facts: _Facts) -> Message:
     direction = facts.text("dir")
     if direction not in _DIRECTIONS:
         raise ValueError("messages: dir: expected c2s or s2c")
-    data, redacted = facts.hex("hex"), facts.values.get("redacted") or []
-    if not isinstance(redacted, list):
-        raise ValueError("messages: redacted: expected a list")  # noqa: TRY004 - a file's content, no argument
+    data, redacted = facts.hex("hex"), facts.list("redacted")
+    if facts.number("len", MOST_BYTES) not in {None, len(data)}:
+        raise ValueError(f"messages: len: expected {len(data)}, the bytes of hex: the record may be cut")
     return Message(_DIRECTIONS[direction], data, tuple(_place(each, len(data)) for each in redacted))
 
 

@@ -466,6 +466,35 @@ def test_any_json_is_a_record_or_an_error_of_values(value):
     replay(record)
 
 
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"recorder_role": "nobody"}, "recorder_role: expected client or server"),
+        ({"recorder_role": 1}, "recorder_role: expected a text"),
+        ({"closed": "yes"}, "closed: expected true or false"),
+        ({"closed": 0}, "closed: expected true or false"),
+        ({"with_secrets": "no"}, "with_secrets: expected true or false"),
+        ({"early_user_auth_result": -1}, "early_user_auth_result: expected a number from 0 to 4294967295"),
+        ({"early_user_auth_result": 1 << 32}, "early_user_auth_result: expected a number from 0 to 4294967295"),
+        ({"early_user_auth_result": True}, "early_user_auth_result: expected a number"),
+        ({"client_version": -1}, "client_version: expected a number from 0"),
+        ({"accounts": {}}, "accounts: expected a list"),
+        ({"accounts": [1]}, "accounts: expected a list of texts"),
+        ({"messages": [{"dir": "c2s", "hex": "00", "redacted": 0}]}, r"messages\[0\]: redacted: expected a list"),
+        ({"messages": [{"dir": "c2s", "hex": "00", "len": 2}]}, "messages: len: expected 1, the bytes of hex"),
+        ({"messages": [{"dir": "c2s", "hex": "00", "len": "1"}]}, r"messages\[0\]: len: expected a number"),
+    ],
+)
+def test_what_no_recorder_writes_is_refused_by_its_key(facts, said):
+    with pytest.raises(ValueError, match=f"^{said}"):
+        Recording.from_json(json.dumps({"messages": []} | facts))
+
+
+def test_what_a_record_need_not_have_has_a_default():
+    record = Recording.from_json(json.dumps({"messages": [{"dir": "c2s", "hex": "00"}]}))
+    assert (record.side, record.closed, record.with_secrets, record.early_result) == ("client", False, True, b"")
+
+
 def test_a_file_has_bounds():
     with pytest.raises(ValueError, match="at most"):
         Recording.from_json(b" " * (2**24 + 1))
