@@ -17,6 +17,7 @@ from support.gateway import ALICE, INJECTED
 from support.kerberos import ALICE as KERBEROS_ALICE
 from support.kerberos import SPN
 from support.scenarios import API_SECRET, IN_FOLDERS, INPUT, PAGES, SCENARIOS, connecting, through_a_gateway
+from support.security_figures import rows_of
 from support.stores import PASSWORD as STORE_PASSWORD
 
 from acredssp import Keytab, Password, Policy
@@ -140,6 +141,10 @@ def test_no_canary_of_kerberos_is_seen_at_any_point(kerberos, figure):
     looked_at(lambda: connecting(config=server, client=client, names=names), figure, "connect and accept, Kerberos")
 
 
+def test_the_page_has_the_figures_of_all_scenarios():
+    assert rows_of("secrets") == [*LOOKED_AT, "connect and accept, Kerberos"]
+
+
 # --- the canaries sing ---
 
 LOUD = compile(
@@ -168,7 +173,7 @@ async def in_a_file_that_is_removed(secret, folder):
     (folder / "loud").unlink()
 
 async def in_an_argument(secret, folder):
-    await (await asyncio.create_subprocess_exec(sys.executable, "-V", secret, stdout=subprocess.DEVNULL)).wait()
+    await asyncio.to_thread(subprocess.run, [sys.executable, "-V", secret], stdout=subprocess.DEVNULL)
 
 async def in_an_environment(secret, folder):
     environment, secret = {"LOUD": secret}, None
