@@ -2,6 +2,7 @@
 
     python -m benchmarks.gateway                    two minutes quiet, and two minutes beside an attacker
     python -m benchmarks.gateway --seconds 20
+    python -m benchmarks.gateway --count            counts instructions of bytecode alone (`gateway_counts`)
     python -m benchmarks.gateway --quick            shows that it runs; the figures mean nothing
 
 `acredssp proxy run` is a process of its own, with one worker, the default limits and one target. The target and the
@@ -42,9 +43,11 @@ import uvloop
 from rich.console import Console
 
 import acredssp
+from acredssp import cli
 from acredssp.rdp import ConnectionRequest, Protocols, read_pdu
-from benchmarks import attackers, relay, report
+from benchmarks import attackers, gateway_counts, relay, report
 from benchmarks.children import PATIENCE, child
+from benchmarks.gateway_counts import LOGONS, counting, table
 from benchmarks.harness import Figure, Results, Row, environment, raise_file_limit
 from benchmarks.links import HOST
 from benchmarks.peers import ALICE, DOMAIN, NAME, PASSWORD, Setting
@@ -298,10 +301,9 @@ def say(word: object) -> None:
 class World:
     """The processes."""
 
-    gateway: int
-    """Its process id, as of all."""
+    gateway: subprocess.Popen[str]
     port: int
-    target: int
+    target: subprocess.Popen[str]
     target_port: int
     users: subprocess.Popen[str]
 
@@ -313,10 +315,11 @@ class World:
 
 
 @contextlib.contextmanager
-def running() -> Iterator[World]:
+def running(*, counted: bool = False) -> Iterator[World]:
+    more = ["counted"] if counted else []
     with contextlib.ExitStack() as stack:
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        target = stack.enter_context(child("benchmarks.gateway", "--be", "target"))
+        target = stack.enter_context(child("benchmarks.gateway", "--be", "target", *more))
         target_port, pin = json.loads(target.stdout.readline())
         port = free_port()
         certificate, key = acredssp.self_signed([NAME], "rsa")
@@ -325,13 +328,16 @@ def running() -> Iterator[World]:
         (folder / "users").write_text(f"{DOMAIN}:{ALICE.user}:{PASSWORD}\n", "utf-8")
         addresses = {"address": f"{HOST}:{port}", "target": f"{HOST}:{target_port}"}
         (folder / "settings.toml").write_text(SETTINGS.format(**addresses, pin=pin), "utf-8")
-        argv = [sys.executable, "-m", "acredssp", "proxy", "run", str(folder / "settings.toml")]
+        program = ["benchmarks.gateway", "--be", "acredssp"] if counted else ["acredssp"]
+        argv = [sys.executable, "-m", *program, "proxy", "run", str(folder / "settings.toml"), *more]
         log = stack.enter_context((folder / "log").open("wb"))
-        gateway = stack.enter_context(subprocess.Popen(argv, stdout=log, stderr=log))  # noqa: S603 - ourselves
+        gateway = stack.enter_context(
+            subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=log, text=True)  # noqa: S603 - ourselves
+        )
         stack.callback(gateway.kill)
         until_listening(port, gateway)
-        users = stack.enter_context(child("benchmarks.gateway", "--be", "users"))
-        yield World(gateway.pid, port, target.pid, target_port, users)
+        users = stack.enter_context(child("benchmarks.gateway", "--be", "users", *more))
+        yield World(gateway, port, target, target_port, users)
 
 
 def free_port() -> int:
@@ -360,7 +366,7 @@ def resident(pid: int) -> float:
 def crowded(world: World, plan: Plan, kind: str | None) -> dict[str, Any]:
     """Have everybody at work, beside an attacker of that kind; return what was seen, and the gateway's memory."""
     memory: list[tuple[float, float]] = []
-    started, cpu = time.perf_counter(), cpu_of(world.gateway)
+    started, cpu = time.perf_counter(), cpu_of(world.gateway.pid)
     with contextlib.ExitStack() as stack:
         if kind is not None:
             attacker = stack.enter_context(
@@ -372,7 +378,7 @@ def crowded(world: World, plan: Plan, kind: str | None) -> dict[str, Any]:
         with _sampled(world, plan, memory):
             seen: dict[str, Any] = json.loads(world.users.stdout.readline())
         elapsed = time.perf_counter() - started
-    return seen | {"memory": memory, "cpu": (cpu_of(world.gateway) - cpu) / elapsed, "attacker": kind or ""}
+    return seen | {"memory": memory, "cpu": (cpu_of(world.gateway.pid) - cpu) / elapsed, "attacker": kind or ""}
 
 
 @contextlib.contextmanager
@@ -382,7 +388,7 @@ def _sampled(world: World, plan: Plan, memory: list[tuple[float, float]]) -> Ite
 
     def sample() -> None:
         while not over.wait(plan.seconds / 100):
-            memory.append((round(time.perf_counter() - started, 2), round(resident(world.gateway), 2)))
+            memory.append((round(time.perf_counter() - started, 2), round(resident(world.gateway.pid), 2)))
 
     thread = threading.Thread(target=sample)
     thread.start()
@@ -445,14 +451,27 @@ def _costs(world: World, logons: int, at_once: int) -> tuple[float, float, float
     gateway = server = client = 0.0
     for _ in range(0, logons, TURN):
         count, users = min(TURN, logons), world.users.pid
-        before = cpu_of(world.gateway)
+        before = cpu_of(world.gateway.pid)
         world.tell("log on", world.port, count, at_once)
-        gateway += cpu_of(world.gateway) - before
-        before, before_users = cpu_of(world.target), cpu_of(users)
+        gateway += cpu_of(world.gateway.pid) - before
+        before, before_users = cpu_of(world.target.pid), cpu_of(users)
         world.tell("log on", world.target_port, count, at_once)
-        server += cpu_of(world.target) - before
+        server += cpu_of(world.target.pid) - before
         client += cpu_of(users) - before_users
     return gateway, server, client
+
+
+def count(console: Console) -> None:
+    """Print what a logon through the gateway executes above both its legs (`gateway_counts`)."""
+    with running(counted=True) as world:
+        for port in (world.port, world.target_port):
+            world.tell("log on", port, LOGONS, 1)
+        with counting(world.gateway) as through:
+            world.tell("log on", world.port, LOGONS, 1)
+        with counting(world.target, world.users) as alone:
+            world.tell("log on", world.target_port, LOGONS, 1)
+    for what, instructions, calls in table(*through, *alone):
+        console.print(f"{what:<80}{instructions:>10,.0f}{calls:>8,.0f}", highlight=False)
 
 
 # --- HAProxy ---
@@ -542,17 +561,27 @@ def main() -> int:
     parser.add_argument("--rate", type=float, help=f"logons a second, {FULL.rate:g} without it")
     parser.add_argument("--attack", choices=attackers.KINDS, default="hellos", help="who is there in the second run")
     parser.add_argument("--quick", action="store_true", help="only show that it runs")
+    parser.add_argument("--count", action="store_true", help="only count what a logon executes above both its legs")
     parser.add_argument("--output", type=pathlib.Path, default=report.FOLDER)
     parser.add_argument("--be", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     raise_file_limit()
-    match options.be:
+    be = options.be or []
+    if be[-1:] == ["counted"]:
+        be.pop()
+        gateway_counts.begin()
+    match be:
         case ["target"]:
             uvloop.run(be_target())
         case ["users"]:
             uvloop.run(be_users())
+        case ["acredssp", *argv]:
+            sys.argv = ["acredssp", *argv]
+            cli.main()
         case [kind, port]:
             attack(kind, int(port))
+        case _ if options.count:
+            count(Console())
         case _:
             plan = QUICK if options.quick else FULL
             changed = {name: getattr(options, name) for name in ("seconds", "rate") if getattr(options, name)}
