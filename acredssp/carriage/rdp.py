@@ -171,9 +171,27 @@ class RDP:
         """Refuse a request beside options that it takes the place of."""
         if self.request is None:
             return
-        for name in ("cookie", "routing_token", "correlation_id", "request_flags"):
-            if getattr(self, name) not in {"", None, _NO_FLAGS}:
+        for name, none in _BESIDE_REQUEST:
+            if getattr(self, name) != none:
                 raise ValueError(f"request and {name}: expected one of them, got both")
+
+    def with_request(self, request: ConnectionRequest) -> "RDP":
+        """Return this carriage with another `request`, for one connection of a gateway.
+
+        This takes a fraction of the time of `dataclasses.replace()`, which checks all attributes again.
+
+        Raises:
+            TypeError: `request` is no Connection Request.
+            ValueError: The carriage has a cookie, routing token, correlation id or flags of its own.
+        """
+        expect("request", request, ConnectionRequest)
+        other = object.__new__(RDP)
+        for name in _ATTRIBUTES:
+            object.__setattr__(other, name, getattr(self, name))
+        object.__setattr__(other, "request", request)
+        if self.request is None:
+            other._check_beside_request()
+        return other
 
     def new_request(self, flags: RequestFlags) -> ConnectionRequest:
         """Make the Connection Request with which a client begins, with these flags."""
@@ -201,6 +219,11 @@ class RDP:
     def acceptor(self, config: ServerConfig, new_context: NewContext = ServerConfig.new_context) -> "RDPAcceptor":
         """Make a server's handshake, as `Carriage.acceptor` describes."""
         return RDPAcceptor(self, config, new_context)
+
+
+_BESIDE_REQUEST: Final = (("cookie", ""), ("routing_token", ""), ("correlation_id", None), ("request_flags", _NO_FLAGS))
+"""What `RDP.request` takes the place of, with the values that say nothing."""
+_ATTRIBUTES: Final = tuple(field.name for field in dataclasses.fields(RDP))
 
 
 class _RDPHandshake(ABC):

@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-import ssl
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 
@@ -16,7 +15,6 @@ from acredssp import (
     Policy,
     Trust,
     start_credssp_streams,
-    tls,
 )
 from acredssp.aio import Streams, judge_server, reason_of
 from acredssp.carriage import Carriage
@@ -47,6 +45,7 @@ _MECHANISMS: Final = {
 _SETTINGS: Final = OptionNames(
     name="certificate_name", authority="authorities", pin="pins", weak="which the gateway never does"
 )
+_NOBODY: Final = Password("", "nobody")
 _MODES: Final = RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED | RequestFlags.REDIRECTED_AUTHENTICATION_MODE_REQUIRED
 """What a client asks for of its own logon. The target leg has a mode of its own, which `RDP` asks for."""
 
@@ -93,10 +92,8 @@ class Target:
     Attributes:
         name: Its name in the settings.
         settings: The settings.
-        trust: Whom its certificate is trusted by.
-        delegation: What it may be given.
-        policy: The rules of its leg.
-        ssl_context: TLS for its leg, made once.
+        config: The configuration of its leg, with a credential of nobody.
+        carriage: The carriage of its leg, without a client's Connection Request.
         injected: The injected credentials of the settings; None for those of the user or of `lookup`.
         lookup: The plug-in that gives the injected credentials; None without one.
         pool: Its hosts.
@@ -105,10 +102,8 @@ class Target:
 
     name: str
     settings: TargetSettings
-    trust: Trust
-    delegation: DelegationPolicy
-    policy: Policy
-    ssl_context: ssl.SSLContext
+    config: ClientConfig
+    carriage: RDP
     injected: Password | NTHash | None = dataclasses.field(repr=False)
     lookup: PlugIn | None
     pool: HostPool
@@ -213,7 +208,8 @@ class Target:
             OSError: The host cannot be connected to.
             Refused: The logon failed.
         """
-        config, carriage = self._config(credentials), self.around(self._carriage(request), f"target {self.name}")
+        config = self.config.with_credential(credentials)
+        carriage = self.around(self._carriage(request), f"target {self.name}")
         clock = asyncio.get_running_loop().time
         leg = await self.dial(address)
         connected = clock()
@@ -257,10 +253,9 @@ class Target:
             OSError: The host cannot be connected to.
             CredSSPError: The negotiation fails, or the certificate is not trusted.
         """
-        nobody, name, carriage = self._config(Password("", "nobody")), self._name_at(address), self._carriage(None)
-        streams = await self.connect(address)
+        name, streams = self._name_at(address), await self.connect(address)
         async with asyncio.timeout(self.settings.connect_timeout):
-            await judge_server(streams, nobody, carriage=carriage, server_hostname=name)
+            await judge_server(streams, self.config, carriage=self.carriage, server_hostname=name)
 
     async def connect(self, address: Address) -> Streams:
         """Make a TCP connection to a host.
@@ -293,21 +288,12 @@ class Target:
     def _name_at(self, address: Address) -> str:
         return self.settings.certificate_name or address.host
 
-    def _config(self, credentials: Password | NTHash | TicketCache) -> ClientConfig:
-        nothing = self.settings.restricted_admin or isinstance(credentials, NTHash)
-        return ClientConfig(
-            authenticate=credentials,
-            delegate=Nothing() if nothing else None,
-            delegation=self.delegation,
-            policy=self.policy,
-            trust=self.trust,
-            ssl_context=self.ssl_context,
-        )
-
     def _carriage(self, request: ConnectionRequest | None) -> RDP:
-        if request is not None and request.flags and request.flags & _MODES:
+        if request is None:
+            return self.carriage
+        if request.flags and request.flags & _MODES:
             request = dataclasses.replace(request, flags=request.flags & ~_MODES)
-        return RDP(hybrid_ex=self.settings.hybrid_ex, request=request)
+        return self.carriage.with_request(request)
 
 
 def in_words(error: CredSSPError) -> str:
@@ -354,14 +340,19 @@ def make_target(name: str, settings: TargetSettings, problems: Problems, around:
         if injected is not None:
             with problems.at(f"{place}.{'password' if settings.password else 'nt_hash'}"):
                 injected = _injected(settings)
-    policy, check = Policy(mechanism=_MECHANISMS[settings.mechanism]), HealthCheck(**dict(settings.check))
+    config = ClientConfig(authenticate=_NOBODY, trust=trust)
+    with problems.at(f"{place}.mechanism"):
+        policy, sent = (
+            Policy(mechanism=_MECHANISMS[settings.mechanism]),
+            Nothing() if settings.restricted_admin else None,
+        )
+        config = ClientConfig(authenticate=_NOBODY, delegate=sent, delegation=delegation, policy=policy, trust=trust)
+    check = HealthCheck(**dict(settings.check))
     return Target(
         name=name,
         settings=settings,
-        trust=trust,
-        delegation=delegation,
-        policy=policy,
-        ssl_context=tls.client_context(policy),
+        config=config,
+        carriage=RDP(hybrid_ex=settings.hybrid_ex),
         injected=injected,
         lookup=lookup,
         pool=HostPool(name, settings.addresses, tokens=settings.tokens, sticky=settings.sticky, check=check),
