@@ -11,7 +11,7 @@ import asyncio
 import functools
 import inspect
 import types
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
 from acredssp.aio.driver import Pending, check_in_time
@@ -64,6 +64,8 @@ class Asking:
         """
         try:
             answer = hook(request)
+            if role in _NEVER_AWAITABLE and _YES[role](answer):
+                return answer
             if type(answer) is types.CoroutineType or inspect.isawaitable(answer):
                 self.running = role
                 return Pending(answer, functools.partial(self._in_time, role, hook, seconds))
@@ -97,7 +99,7 @@ class Asking:
 
     def _checked(self, role: str, hook: Callable[..., object], answer: object) -> object:
         """Remember a refusal, and log a value that is no answer; the engine gets every value unchanged."""
-        if _is_yes(role, answer):
+        if _YES[role](answer):
             return answer
         if isinstance(answer, Deny) or (answer is False and role in _MAY_SAY_FALSE) or _is_failure_code(role, answer):
             self.refusal = (role, HandshakeOutcome.DENIED)
@@ -138,21 +140,21 @@ _EXPECTED: Final = {
 }
 
 
-def _is_yes(role: str, answer: object) -> bool:
-    """Return whether the engine goes on with an answer."""
-    match role:
-        case "lookup":
-            return isinstance(answer, _SECRETS)
-        case "oracle":
-            return isinstance(answer, bytes) and len(answer) == 16 and any(answer)
-        case "accept":
-            return answer is not None and answer is not False and not isinstance(answer, Deny)
-        case "route":
-            return isinstance(answer, _ROUTES)
-        case "authorize":
-            return answer is True or isinstance(answer, Account)
-        case _:
-            return answer is True
+def _is_key(answer: object) -> bool:
+    return isinstance(answer, bytes) and len(answer) == 16 and any(answer)
+
+
+_YES: Final[Mapping[str, Callable[[object], bool]]] = {
+    "accept": lambda answer: answer is not None and answer is not False and not isinstance(answer, Deny),
+    "route": lambda answer: isinstance(answer, _ROUTES),
+    "lookup": lambda answer: isinstance(answer, _SECRETS),
+    "oracle": _is_key,
+    "authorize": lambda answer: answer is True or isinstance(answer, Account),
+    "admit": lambda answer: answer is True,
+}
+"""Whether the engine goes on with an answer, by role."""
+_NEVER_AWAITABLE: Final = frozenset({"route", "lookup", "oracle", "authorize", "admit"})
+"""The roles for which nothing that the engine goes on with can be awaited. A session object may be."""
 
 
 def _what_came(role: str, answer: object) -> str:

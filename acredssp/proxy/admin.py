@@ -6,7 +6,6 @@ node that says 503 out of the sticky set, too. Nobody is asked who they are, and
 targets there are: keep it to loopback or to the administrators' net.
 """
 
-import asyncio
 import datetime as dt
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias
@@ -36,7 +35,7 @@ def admin_pages(checks: Mapping[str, Check], metrics: Metrics) -> web.Applicatio
         return web.Response(text="alive\n")
 
     async def figures(_: web.Request) -> web.Response:
-        text = await asyncio.to_thread(metrics.text)
+        text = await metrics.text()
         return web.Response(body=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
     pages = web.Application(client_max_size=2**10)

@@ -3,10 +3,15 @@
 Names follow Prometheus' conventions: base units, `_total` for what only grows. No label has a user, a client or a
 reason in words, since each value of a label is a series that is kept for ever.
 
+What is counted is kept in plain numbers for a moment: prometheus_client, which locks each value, is told of many
+connections at once.
+
 With workers, prometheus_client keeps the figures in files of the folder that `PROMETHEUS_MULTIPROC_DIR` names. It looks
 for that variable as it is imported, so `service` sets it before it imports this module.
 """
 
+import asyncio
+import collections
 import functools
 import os
 from typing import Any, Final
@@ -21,6 +26,8 @@ __all__ = ["Metrics"]
 _STAGE: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Seconds: a logon without network takes some milliseconds, and the longest is cut at 30 seconds by default."""
 _RELAY: Final = (1.0, 10.0, 60.0, 600.0, 3600.0, 14_400.0, 43_200.0)
+_TOGETHER: Final = 0.25
+"""Seconds in which counts come together before prometheus_client is told of them."""
 _LEG: Final = {"front": "front", "connect": "target", "logon": "target", "mcs": "both"}
 
 
@@ -32,10 +39,15 @@ class Metrics(Observer):
         new: Any = {"namespace": "acredssp_proxy", "registry": self._registry}
         gauge = Gauge("open_connections", "Connections now.", ["phase"], multiprocess_mode="livesum", **new)
         self._open = gauge.labels("handshake"), gauge.labels("relay")
-        self._counted = (0, 0)
+        self._now_open = (0, 0)
         self._draining = Gauge("draining", "Processes that end.", multiprocess_mode="livesum", **new)
         counter = Counter("connections", "Connections that have ended.", ["outcome", "ended_by", "target"], **new)
         self._ended = functools.cache(counter.labels)
+        self._counted: collections.Counter[Counter] = collections.Counter()
+        """What no figure has yet."""
+        self._observed: list[tuple[Histogram, float]] = []
+        """The times that no figure has yet."""
+        self._timer: asyncio.TimerHandle | None = None
         self._limited = Counter("limited", "Connections that a limit has refused or ended.", ["limit"], **new)
         counter = Counter("handshakes", "Handshakes that have ended.", ["outcome", "hook"], **new)
         self._handshakes = functools.cache(counter.labels)
@@ -51,10 +63,23 @@ class Metrics(Observer):
 
     def now_open(self, handshakes: int, relays: int) -> None:
         """Note how many connections there are."""
-        before, self._counted = self._counted, (handshakes, relays)
-        for gauge, count, counted in zip(self._open, self._counted, before, strict=True):
-            if count != counted:
-                gauge.set(count)
+        self._now_open = handshakes, relays
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_TOGETHER, self.flush)
+
+    def flush(self) -> None:
+        """Tell prometheus_client of what was counted; in the thread of the loop."""
+        for gauge, count in zip(self._open, self._now_open, strict=True):
+            gauge.set(count)
+        for counter, more in self._counted.items():
+            counter.inc(more)
+        for histogram, seconds in self._observed:
+            histogram.observe(seconds)
+        self._counted.clear()
+        self._observed.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def set_draining(self) -> None:
         """Note that this process ends."""
@@ -62,25 +87,24 @@ class Metrics(Observer):
 
     def handshake(self, report: HandshakeReport) -> None:
         """Note a handshake that has ended."""
-        self._handshakes(report.outcome, report.hook).inc()
+        self._counted[self._handshakes(report.outcome, report.hook)] += 1
         if report.session is None and (limit := limit_of(report)):
             self._limited.labels(limit).inc()
 
     def ended(self, record: ConnectionRecord) -> None:
         """Note a connection that has ended."""
         super().ended(record)
-        self._ended(record.outcome, record.ended_by, record.target).inc()
+        self._counted[self._ended(record.outcome, record.ended_by, record.target)] += 1
         if record.limit:
             self._limited.labels(record.limit).inc()
         if record.redirected_to:
             self._redirected.labels(record.target).inc()
         for name, seconds in record.seconds.items():
-            if name == "relay":
-                self._relay.observe(seconds)
-            else:
-                self._stage(_LEG.get(name, "both"), name).observe(seconds)
-        for counter, count in zip(self._bytes, (record.bytes_up, record.bytes_down), strict=True):
-            counter.inc(count)
+            histogram = self._relay if name == "relay" else self._stage(_LEG.get(name, "both"), name)
+            self._observed.append((histogram, seconds))
+        up, down = self._bytes
+        self._counted[up] += record.bytes_up
+        self._counted[down] += record.bytes_down
 
     def target(self, name: str, *, up: bool) -> None:
         """Note whether a target answers."""
@@ -94,8 +118,12 @@ class Metrics(Observer):
         """Note that the settings were read again."""
         self._reloads.labels("taken" if taken else "refused").inc()
 
-    def text(self) -> bytes:
-        """Return what Prometheus reads: of all workers where there are several. This reads files."""
+    async def text(self) -> bytes:
+        """Return what Prometheus reads: of all workers where there are several."""
+        self.flush()
+        return await asyncio.to_thread(self._text)  # reads files
+
+    def _text(self) -> bytes:
         registry = self._registry
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
             registry = CollectorRegistry()

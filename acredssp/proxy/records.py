@@ -5,8 +5,10 @@ A record becomes one line of the log, and the figures of `metrics`. It holds no 
 
 import dataclasses
 import datetime as dt
+import itertools
 import json
 import logging
+import operator
 from typing import Final
 
 from acredssp import HandshakeReport
@@ -67,11 +69,13 @@ class ConnectionRecord:
 
 _as_json: Final = json.JSONEncoder(default=str).encode
 _FIELDS: Final = [field.name for field in dataclasses.fields(ConnectionRecord)]
+_values: Final = operator.attrgetter(*_FIELDS)
 
 
 def log_record(record: ConnectionRecord) -> None:
     """Write the line of a connection: JSON, which escapes whatever a peer says of itself."""
-    told = {name: value for name in _FIELDS if (value := getattr(record, name))}
+    values = _values(record)
+    told = dict(itertools.compress(zip(_FIELDS, values, strict=True), values))  # without what is empty or zero
     told["seconds"] = {name: round(value, 4) for name, value in record.seconds.items()}
     level = logging.INFO if record.outcome in _EXPECTED else logging.WARNING
     if _logger.isEnabledFor(level):  # `log` would look for its caller in the frames, which nobody asks for

@@ -21,7 +21,7 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from acredssp.proxy.leg import Around, as_it_is
@@ -147,6 +147,7 @@ async def _serve(task: _Task, stop: asyncio.Event) -> None:
         task.notify(f"STOPPING=1\nSTATUS=draining: {count} connections")
         tell(f"stopping: {count} connections get {run_settings.leave + run_settings.grace:g} seconds to end")
         cut = await gateway.stop()
+        metrics.flush()
         tell(f"stopped: {cut} connections were cut")
 
 
@@ -161,10 +162,10 @@ def _collect_seldom() -> None:
     gc.set_threshold(*_NEW_OBJECTS)
 
 
-async def _publish(node: Node, figures: Callable[[], bytes]) -> None:
+async def _publish(node: Node, figures: Callable[[], Awaitable[bytes]]) -> None:
     """Tell the store of the figures again and again, for `acredssp proxy top`."""
     while True:
-        text = await asyncio.to_thread(figures)
+        text = await figures()
         with contextlib.suppress(StoreError):
             await node.store.publish(node.name, text.decode(), 3 * _PUBLISHING)
         await asyncio.sleep(_PUBLISHING)
