@@ -351,7 +351,7 @@ def until_listening(port: int, process: subprocess.Popen[Any]) -> None:
         with contextlib.suppress(OSError), socket.create_connection((HOST, port)):
             return
         time.sleep(0.05)
-    raise RuntimeError(f"{process.args} did not come up")
+    raise RuntimeError(f"{process.args} did not come up within {PATIENCE:g} seconds: status {process.poll()}")
 
 
 def resident(pid: int) -> float:

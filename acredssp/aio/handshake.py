@@ -209,7 +209,16 @@ class Handshake:
         info, proxied = self.carried.context.info, None
         if self._proxy_header is not None:
             proxied = self._proxy_header, self._peer_address
-        return SecureTransport(self.connection, self.carried, info, self._session, self._connection_id, proxied=proxied)
+        assert self._started is not None
+        return SecureTransport(
+            self.connection,
+            self.carried,
+            info,
+            self._session,
+            self._connection_id,
+            proxied=proxied,
+            seconds=self.connection.loop.time() - self._started,
+        )
 
     def _conclude_well(self) -> None:
         try:

@@ -110,6 +110,7 @@ async def create_connection(  # noqa: PLR0913 - asyncio's shape
     server_hostname: str | None = None,
     spn: str | None = None,
     handshake_timeout: float | None = None,
+    connect_timeout: float | None = None,
     **options: Unpack[ConnectOptions],
 ) -> tuple[SecureTransport, _ProtocolT]:
     """Connect, log on, and return the transport with the application's protocol on it.
@@ -124,24 +125,37 @@ async def create_connection(  # noqa: PLR0913 - asyncio's shape
         spn: The service principal name, SERVICE/host; None for `TERMSRV/` and `host`. Where `host` is an IP address, a
             KDC is asked for the service only if `spn` is given.
         handshake_timeout: Seconds for the handshake, connecting excluded; None for the policy's.
+        connect_timeout: Seconds for connecting, name resolution included; None for as long as the system waits.
         **options: As for `loop.create_connection`.
 
     Raises:
-        OSError: The connection could not be made.
+        OSError: The connection could not be made. It is a TimeoutError after `connect_timeout`.
         CredSSPError: The handshake failed; the connection is closed.
         TypeError, ValueError: An argument has a wrong type or an impossible value, such as `sock` without a
             `server_hostname`. The text names the argument. Nothing was sent.
     """
     _check(config, carriage, handshake_timeout, None, ClientConfig)
+    if connect_timeout is not None:
+        expect_seconds("connect_timeout", connect_timeout)
     connection = CredSSPProtocol()
     handshake = Handshake(
         connection, config, carriage, names=Names(host, server_hostname, spn), timeout=handshake_timeout
     )
-    await connection.loop.create_connection(  # type: ignore[call-overload] # host or sock
+    connecting = connection.loop.create_connection(  # type: ignore[call-overload] # host or sock
         lambda: connection, host, port, **options
     )
+    await (connecting if connect_timeout is None else _in_time(connecting, connect_timeout, host, port))
     transport = await handshake.run()
     return transport, start_application(transport, protocol_factory)
+
+
+async def _in_time(connecting: Awaitable[object], seconds: float, host: str | None, port: int | None) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await connecting
+    except TimeoutError:
+        where = f"[{host}]:{port}" if host and ":" in host else f"{host}:{port}" if host else "the server"
+        raise TimeoutError(f"{where} does not answer within {seconds:g} seconds") from None
 
 
 async def open_connection(  # noqa: PLR0913 - asyncio's shape
@@ -153,12 +167,14 @@ async def open_connection(  # noqa: PLR0913 - asyncio's shape
     server_hostname: str | None = None,
     spn: str | None = None,
     handshake_timeout: float | None = None,
+    connect_timeout: float | None = None,
     limit: int = _LIMIT,
     **options: Unpack[ConnectOptions],
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Connect, log on, and return asyncio's streams; arguments and errors as for `create_connection`.
 
-    `writer.get_extra_info("credssp")` gives the facts of the handshake.
+    `writer.get_extra_info("credssp")` gives the facts of the handshake, and `get_extra_info("handshake_seconds")` how
+    long it took, connecting excluded.
     """
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=limit, loop=loop)
@@ -171,6 +187,7 @@ async def open_connection(  # noqa: PLR0913 - asyncio's shape
         server_hostname=server_hostname,
         spn=spn,
         handshake_timeout=handshake_timeout,
+        connect_timeout=connect_timeout,
         **options,
     )
     return reader, asyncio.StreamWriter(transport, protocol, reader, loop)

@@ -81,6 +81,7 @@ class SecureTransport(asyncio.Transport):
         session: The object that `get_extra_info("session")` returns; None without one.
         connection_id: The id that `get_extra_info("connection_id")` returns.
         proxied: The header that a load balancer has sent, and the peer address that it tells; None for no header.
+        seconds: How long the handshake took, as `get_extra_info("handshake_seconds")` returns it.
     """
 
     __slots__ = (
@@ -119,13 +120,14 @@ class SecureTransport(asyncio.Transport):
         connection_id: str = "",
         *,
         proxied: tuple[ProxyHeader, object] | None = None,
+        seconds: float = 0.0,
     ) -> None:
         super().__init__()
         context = carried.context
         assert context.tls is not None
         self._tls = context.tls
         self._info = info
-        self._extra_info = {**carried.extra_info, "connection_id": connection_id}
+        self._extra_info = {**carried.extra_info, "connection_id": connection_id, "handshake_seconds": seconds}
         if session is not None:
             self._extra_info["session"] = session
         if proxied is not None:
@@ -191,8 +193,8 @@ class SecureTransport(asyncio.Transport):
     def get_extra_info(self, name: str, default: object = None) -> object:
         """Return a fact of the connection.
 
-        The names are `"credssp"`, `"connection_id"`, `"session"`, those of the carriage, asyncio's names for TLS, and
-        those of the transport below. Where a load balancer has sent a PROXY header, `"proxy_header"` is that header and
+        The names are `"credssp"`, `"connection_id"`, `"session"`, `"handshake_seconds"` (how long the handshake took),
+        those of the carriage, asyncio's names for TLS, and those of the transport below. Where a load balancer has sent a PROXY header, `"proxy_header"` is that header and
         `"peername"` is the client's address in it. `"sslcontext"` is left out on purpose (`ssl_object.context` has it):
         asyncio's streams take its presence for a transport without half-close.
         """

@@ -14,7 +14,7 @@ from acredssp import (
     Password,
     Policy,
     Trust,
-    start_credssp_streams,
+    open_connection,
 )
 from acredssp.aio import Streams, judge_server, reason_of
 from acredssp.carriage import Carriage
@@ -211,25 +211,26 @@ class Target:
         config = self.config.with_credential(credentials)
         carriage = self.around(self._carriage(request), f"target {self.name}")
         clock = asyncio.get_running_loop().time
-        leg = await self.dial(address)
-        connected = clock()
+        begun, counted = clock(), self.pool.connection(address)
         try:
-            leg.streams = await start_credssp_streams(
-                *leg.streams,
-                config,
+            streams = await open_connection(
+                address.host,
+                address.port,
+                config=config,
                 carriage=carriage,
                 server_hostname=self._name_at(address),
-                spn=self.settings.spn or None,
+                spn=self._spn,
                 handshake_timeout=logon_timeout,
+                connect_timeout=self.settings.connect_timeout,
             )
         except BaseException as error:
-            leg.close()
+            counted.close()
             if not isinstance(error, CredSSPError):
                 raise
             reason = f"target {self.name} at {address}: {self._in_words(error)}"
             raise Refused(reason, self._status(error), error) from error
-        leg.seconds["logon"] = clock() - connected
-        return leg
+        logon: float = streams[1].get_extra_info("handshake_seconds")
+        return Leg(self.name, address, streams, {"connect": clock() - begun - logon, "logon": logon}, counted)
 
     async def dial(self, address: Address) -> Leg:
         """Make the leg to a host as far as its TCP connection, and count it.
@@ -284,6 +285,12 @@ class Target:
                 "delegate to this spn, and that the user's account is not sensitive and the user's ticket forwardable)"
             )
         return in_words(error)
+
+    @property
+    def _spn(self) -> str | None:
+        """The service principal name; None for that of the host, for which a KDC is asked where it is a name."""
+        name = self.settings.certificate_name
+        return self.settings.spn or (f"TERMSRV/{name}" if name else None)
 
     def _name_at(self, address: Address) -> str:
         return self.settings.certificate_name or address.host
