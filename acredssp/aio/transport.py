@@ -194,9 +194,10 @@ class SecureTransport(asyncio.Transport):
         """Return a fact of the connection.
 
         The names are `"credssp"`, `"connection_id"`, `"session"`, `"handshake_seconds"` (how long the handshake took),
-        those of the carriage, asyncio's names for TLS, and those of the transport below. Where a load balancer has sent a PROXY header, `"proxy_header"` is that header and
-        `"peername"` is the client's address in it. `"sslcontext"` is left out on purpose (`ssl_object.context` has it):
-        asyncio's streams take its presence for a transport without half-close.
+        those of the carriage, asyncio's names for TLS, and those of the transport below. Where a load balancer has sent
+        a PROXY header, `"proxy_header"` is that header and `"peername"` is the client's address in it. `"sslcontext"`
+        is left out on purpose (`ssl_object.context` has it): asyncio's streams take its presence for a transport
+        without half-close.
         """
         if name == "credssp":
             return self._info
