@@ -465,11 +465,11 @@ def count(console: Console) -> None:
     """Print what a logon through the gateway executes above both its legs (`gateway_counts`)."""
     with running(counted=True) as world:
         for port in (world.port, world.target_port):
-            world.tell("log on", port, LOGONS, 1)
+            world.tell("log on", port, LOGONS, AT_ONCE)
         with counting(world.gateway) as through:
-            world.tell("log on", world.port, LOGONS, 1)
+            world.tell("log on", world.port, LOGONS, AT_ONCE)
         with counting(world.target, world.users) as alone:
-            world.tell("log on", world.target_port, LOGONS, 1)
+            world.tell("log on", world.target_port, LOGONS, AT_ONCE)
     for what, instructions, calls in table(*through, *alone):
         console.print(f"{what:<80}{instructions:>10,.0f}{calls:>8,.0f}", highlight=False)
 

@@ -3,7 +3,7 @@
     python -m benchmarks.gateway --count
 
 The gateway, the target and the users are the processes of `benchmarks.gateway`, but each counts, function by function,
-what its main thread executes. 20 users log on through the gateway, one after the other, and then 20 at the target
+what its main thread executes. 100 users log on through the gateway, 20 at a time, and then 100 at the target
 itself. From what the gateway executes for a logon, what the target and a client execute for one is taken off: the rest
 is the gateway's own work, and the table says in which modules it is. No load of the machine changes these counts. What
 C code does, OpenSSL's and uvloop's included, is not counted.
@@ -25,7 +25,7 @@ import acredssp
 
 __all__ = ["LOGONS", "Counts", "begin", "counting", "table"]
 
-LOGONS: Final = 20
+LOGONS: Final = 100
 """The logons that are counted, and those before them: caches are filled, and modules are imported by then."""
 _PACKAGE: Final = str(pathlib.Path(acredssp.__file__).parent) + os.sep
 
