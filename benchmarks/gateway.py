@@ -18,7 +18,8 @@ are measured in turns of a few logons, by the same users, over uvloop and with a
 user at a time and once with several. The CPU of the users does not count, nor that of the target behind the gateway. So
 one leg is that of a server, which signs; the gateway has that leg and the leg of a client, which verifies, and it
 passes on two PDUs, counts, and writes a line. What the two legs cost without a gateway is measured in the same turns:
-the CPU of the target and of the users, who are clients, while they log on without the gateway.
+the CPU of the target and of the users, who are clients, while they log on without the gateway. The target has no limits
+and writes no line; `acredssp serve`, which does both as the gateway does, is measured in the same turns, too.
 """
 
 import argparse
@@ -165,15 +166,19 @@ class Users:
         self._carriage = acredssp.RDP(hybrid_ex=True)
 
     async def log_on(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        streams = await acredssp.open_connection(
-            HOST, self._port, config=self._config, carriage=self._carriage, server_hostname=NAME
-        )
+        streams = await self._connected()
         streams[1].write(INITIAL)
         await read_pdu(streams[0])
         return streams
 
-    async def log_on_and_leave(self) -> None:
-        _, writer = await self.log_on()
+    async def _connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await acredssp.open_connection(
+            HOST, self._port, config=self._config, carriage=self._carriage, server_hostname=NAME
+        )
+
+    async def log_on_and_leave(self, *, greet: bool = True) -> None:
+        """Log on, and leave once the first PDU is answered; at once without `greet`, where nobody would answer."""
+        _, writer = await (self.log_on() if greet else self._connected())
         writer.close()
         with contextlib.suppress(OSError, acredssp.CredSSPError):
             await writer.wait_closed()
@@ -251,20 +256,20 @@ async def be_users() -> None:
             case ["run"]:
                 assert crowd is not None
                 say(await crowd.run())
-            case ["log on", port, count, at_once]:
-                await _log_on(Users(port), count, at_once)
+            case ["log on" | "log on alone" as what, port, count, at_once]:
+                await _log_on(Users(port), count, at_once, greet=what == "log on")
                 say("done")
     if crowd is not None:
         await crowd.leave()
 
 
-async def _log_on(users: Users, count: int, at_once: int) -> None:
+async def _log_on(users: Users, count: int, at_once: int, *, greet: bool) -> None:
     """Log on so many times, and so many at a time."""
     left = iter(range(count))
 
     async def one_after_the_other() -> None:
         for _ in left:
-            await users.log_on_and_leave()
+            await users.log_on_and_leave(greet=greet)
 
     await asyncio.gather(*(one_after_the_other() for _ in range(at_once)))
 
@@ -305,6 +310,9 @@ class World:
     port: int
     target: subprocess.Popen[str]
     target_port: int
+    serve: subprocess.Popen[str]
+    """`acredssp serve`, a server of one leg that has limits and writes a line, too."""
+    serve_port: int
     users: subprocess.Popen[str]
 
     def tell(self, *words: object) -> Any:
@@ -335,9 +343,16 @@ def running(*, counted: bool = False) -> Iterator[World]:
             subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=log, text=True)  # noqa: S603 - ourselves
         )
         stack.callback(gateway.kill)
+        serve_port = free_port()
+        argv = [sys.executable, "-m", "acredssp", "serve", "--listen", f"{HOST}:{serve_port}", "--carriage", "rdp"]
+        argv += ["--hybrid-ex", "--cert", f"{folder}/gateway.pem", "--key", f"{folder}/gateway.key"]
+        argv += ["--users", f"{folder}/users"]
+        serve = stack.enter_context(subprocess.Popen(argv, stdout=log, stderr=log, text=True))  # noqa: S603 - ourselves
+        stack.callback(serve.kill)
         until_listening(port, gateway)
+        until_listening(serve_port, serve)
         users = stack.enter_context(child("benchmarks.gateway", "--be", "users", *more))
-        yield World(gateway, port, target, target_port, users)
+        yield World(gateway, port, target, target_port, serve, serve_port, users)
 
 
 def free_port() -> int:
@@ -430,25 +445,32 @@ def two_legs(world: World, plan: Plan) -> Iterator[Row]:
     """Compare the gateway's CPU of a logon with that of one leg, with one user at a time and with several."""
     for at_once, key in ((1, "gateway.two_legs"), (AT_ONCE, "gateway.two_legs.at_once")):
         rounds = [_costs(world, plan.logons, at_once) for _ in range(plan.rounds + 1)][1:]
-        gateway, server, client = (statistics.median(costs) / plan.logons for costs in zip(*rounds, strict=True))
-        note = f"gateway {1e3 * gateway:.2f} ms, a server's leg {1e3 * server:.2f} ms, a client's {1e3 * client:.2f} ms"
+        costs = [statistics.median(costs) / plan.logons for costs in zip(*rounds, strict=True)]
+        gateway, server, client, serve = (f"{1e3 * cost:.2f} ms" for cost in costs)
+        through, several = "CPU of a logon through the gateway, over one at", f"{at_once} at a time"
         yield Row(
             key=key,
-            what=f"CPU of a logon through the gateway, over one at the target itself, {at_once} at a time",
-            figure=Figure.of(gateway / server for gateway, server, _ in rounds),
+            what=f"{through} the target itself, {several}",
+            figure=Figure.of(gateway / server for gateway, server, *_ in rounds),
             goal=TWO_LEGS_GOAL,
-            note=note,
+            note=f"gateway {gateway}, a server's leg {server}, a client's {client}",
+        )
+        yield Row(
+            key=f"{key}.serve",
+            what=f"{through} acredssp serve, {several}",
+            figure=Figure.of(gateway / serve for gateway, _, _, serve in rounds),
+            note=f"acredssp serve {serve}",
         )
         yield Row(
             key=f"{key}.alone",
-            what=f"CPU of both legs without a gateway, over the server's leg, {at_once} at a time",
-            figure=Figure.of((server + client) / server for _, server, client in rounds),
+            what=f"CPU of both legs without a gateway, over the server's leg, {several}",
+            figure=Figure.of((server + client) / server for _, server, client, _ in rounds),
         )
 
 
-def _costs(world: World, logons: int, at_once: int) -> tuple[float, float, float]:
-    """Return the CPU of the gateway for so many logons, and that of the target and of the users without it."""
-    gateway = server = client = 0.0
+def _costs(world: World, logons: int, at_once: int) -> tuple[float, float, float, float]:
+    """Return the CPU for so many logons: the gateway's, the target's and the users' without it, and `acredssp serve`'s."""
+    gateway = server = client = serve = 0.0
     for _ in range(0, logons, TURN):
         count, users = min(TURN, logons), world.users.pid
         before = cpu_of(world.gateway.pid)
@@ -458,7 +480,10 @@ def _costs(world: World, logons: int, at_once: int) -> tuple[float, float, float
         world.tell("log on", world.target_port, count, at_once)
         server += cpu_of(world.target.pid) - before
         client += cpu_of(users) - before_users
-    return gateway, server, client
+        before = cpu_of(world.serve.pid)
+        world.tell("log on alone", world.serve_port, count, at_once)
+        serve += cpu_of(world.serve.pid) - before
+    return gateway, server, client, serve
 
 
 def count(console: Console) -> None:
