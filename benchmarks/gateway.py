@@ -469,7 +469,7 @@ def two_legs(world: World, plan: Plan) -> Iterator[Row]:
 
 
 def _costs(world: World, logons: int, at_once: int) -> tuple[float, float, float, float]:
-    """Return the CPU for so many logons: the gateway's, the target's and the users' without it, and `acredssp serve`'s."""
+    """Return the CPU for so many logons: of the gateway, of target and users without it, and of `acredssp serve`."""
     gateway = server = client = serve = 0.0
     for _ in range(0, logons, TURN):
         count, users = min(TURN, logons), world.users.pid

@@ -14,7 +14,7 @@ from support.engine import pem
 from acredssp import tls_config
 from acredssp.config import ClientConfig, ServerConfig
 from acredssp.core.events import ChooseCertificate, Delegate, JudgeCertificate, LookupCredential, StepMechanism
-from acredssp.credentials import Password
+from acredssp.credentials import Nothing, NTHash, Password, TicketCache
 from acredssp.delegation import (
     CredentialClass,
     DelegationPolicy,
@@ -25,7 +25,7 @@ from acredssp.delegation import (
 )
 from acredssp.errors import CertificateError, PolicyError
 from acredssp.mechanisms.base import Principal
-from acredssp.policy import Policy
+from acredssp.policy import MechanismChoice, Policy
 from acredssp.trust import Trust, Verdict, pin_of
 
 ALICE = Password("secret", "alice")
@@ -45,6 +45,34 @@ def test_a_changed_copy_keeps_the_rest():
     assert other.ssl_context is config.ssl_context
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.workstation = "WS"
+
+
+@pytest.mark.parametrize("credential", [Password("other", "bob", "CONTOSO"), NTHash(bytes(16), "bob"), TicketCache()])
+@pytest.mark.parametrize("delegate", [None, Nothing()])
+def test_a_configuration_for_another_credential_keeps_all_else(credential, delegate):
+    policy = DelegationPolicy(deny_fresh_credentials=SPNList.of("*"))
+    choice = Policy(mechanism=MechanismChoice.AUTO)
+    config = ClientConfig(
+        authenticate=ALICE, delegate=delegate, delegation=policy, mutual_auth=True, policy=choice, trust=NAMED,
+        workstation="WS",
+    )  # fmt: skip
+    other, made_anew = config.with_credential(credential), dataclasses.replace(config, authenticate=credential)
+    assert other == made_anew
+    assert other._delegated == made_anew._delegated
+    assert other._trust is NAMED
+    assert other.ssl_context is config.ssl_context
+    contexts = [each.new_context(server_hostname="host", spn="TERMSRV/host") for each in (other, made_anew)]
+    assert len({type(context.handshake.mechanism) for context in contexts}) == 1
+    assert config.authenticate is ALICE
+
+
+@pytest.mark.parametrize("credential", [None, "secret", Password("without a user"), NTHash(bytes(16))])
+def test_another_credential_is_checked(credential):
+    with pytest.raises((TypeError, ValueError), match="authenticate: expected") as raised:
+        ClientConfig(authenticate=credential)
+    with pytest.raises(raised.type) as again:
+        ClientConfig(authenticate=ALICE).with_credential(credential)
+    assert str(again.value) == str(raised.value)
 
 
 NAMED = Trust.pinned("00" * 32)

@@ -136,6 +136,7 @@ async def create_connection(  # noqa: PLR0913 - asyncio's shape
     """
     _check(config, carriage, handshake_timeout, None, ClientConfig)
     if connect_timeout is not None:
+        expect("connect_timeout", connect_timeout, float, int, None)
         expect_seconds("connect_timeout", connect_timeout)
     connection = CredSSPProtocol()
     handshake = Handshake(

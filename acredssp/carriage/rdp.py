@@ -189,7 +189,7 @@ class RDP:
         for name in _ATTRIBUTES:
             object.__setattr__(other, name, getattr(self, name))
         object.__setattr__(other, "request", request)
-        if self.request is None:
+        if self.cookie or self.routing_token or self.correlation_id is not None or self.request_flags is not _NO_FLAGS:
             other._check_beside_request()
         return other
 

@@ -22,6 +22,7 @@ from support.endpoints import (
     until,
 )
 
+from acredssp.aio import streams
 from acredssp.aio.protocol import CredSSPProtocol
 from acredssp.aio.report import HandshakeOutcome
 from acredssp.aio.streams import (
@@ -89,6 +90,7 @@ async def test_open_connection_gives_streams(serving, carriage):
     reader, writer = await open_connection(HOST, port, config=client_config(), carriage=carriage)
     assert (type(reader), type(writer)) == (asyncio.StreamReader, asyncio.StreamWriter)
     assert writer.get_extra_info("credssp").version == 6
+    assert 0 < writer.get_extra_info("handshake_seconds") < asyncio.get_running_loop().time()
     assert writer.get_extra_info("credssp").peer_key_sha256 == PIN
     writer.write(b"hello")
     assert await reader.readexactly(5) == b"hello"
@@ -264,6 +266,34 @@ async def test_no_server_is_an_oserror_as_everywhere():
         unused.bind((HOST, 0))
         with pytest.raises(ConnectionRefusedError):
             await open_connection(HOST, unused.getsockname()[1], config=client_config())
+
+
+@pytest.mark.parametrize(("host", "where"), [("host.example", "host.example:3389"), ("::1", r"\[::1\]:3389")])
+async def test_a_server_that_takes_no_connection_in_time_is_named(monkeypatch, host, where):
+    over = []
+
+    class Never(CredSSPProtocol):
+        def __init__(self):
+            super().__init__()
+            self.loop = self
+
+        async def create_connection(self, *_arguments, **_options):
+            try:
+                await asyncio.Event().wait()
+            finally:
+                over.append(True)
+
+    monkeypatch.setattr(streams, "CredSSPProtocol", Never)
+    with pytest.raises(TimeoutError, match=f"^{where} does not answer within 0.01 seconds$"):
+        await open_connection(host, 3389, config=client_config(), connect_timeout=0.01)
+    assert over == [True]
+
+
+async def test_a_time_for_connecting_is_none_of_the_handshakes():
+    with socket.create_server((HOST, 0)) as silent, pytest.raises(HandshakeTimeout):
+        await open_connection(
+            HOST, silent.getsockname()[1], config=client_config(), handshake_timeout=0.1, connect_timeout=60
+        )
 
 
 async def test_a_socket_of_the_caller_needs_a_name(serving):

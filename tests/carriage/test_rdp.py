@@ -29,7 +29,14 @@ from acredssp.policy import Policy
 from acredssp.status import NTSTATUS, SecurityStatus, Stage
 from acredssp.wire import early_auth
 from acredssp.wire.early_auth import AuthorizationResult
-from acredssp.wire.x224 import ConnectionConfirm, ConnectionRequest, FailureCode, Protocols, RequestFlags
+from acredssp.wire.x224 import (
+    ConnectionConfirm,
+    ConnectionRequest,
+    FailureCode,
+    Protocols,
+    RequestFlags,
+    ResponseFlags,
+)
 
 POLICY = Policy()
 PLAIN = RDP()
@@ -133,6 +140,15 @@ def test_a_gateway_sends_its_clients_request_on_whole_with_protocols_of_its_own(
     assert sent == dataclasses.replace(client_request, requested_protocols=protocols)
 
 
+def test_a_carriage_is_given_a_request_for_one_connection_and_keeps_all_else():
+    request, flags = ConnectionRequest(cookie="bob"), ResponseFlags.DYNVC_GFX_PROTOCOL_SUPPORTED
+    shared = RDP(hybrid_ex=True, allow_preconnection=True, response_flags=flags, route=print)
+    assert shared.with_request(request) == dataclasses.replace(shared, request=request)
+    assert shared.request is None
+    with pytest.raises(TypeError, match="request: expected ConnectionRequest, got NoneType"):
+        shared.with_request(None)
+
+
 def test_a_gateway_asks_besides_for_the_mode_that_what_it_delegates_takes():
     request = ConnectionRequest(requested_protocols=Protocols.HYBRID, flags=RequestFlags(0x40))
     sent = RDP(request=request).new_request(RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED)
@@ -152,6 +168,9 @@ def test_a_gateway_asks_besides_for_the_mode_that_what_it_delegates_takes():
 def test_a_request_takes_the_place_of_the_options_it_has_itself(option):
     with pytest.raises(ValueError, match=f"request and {next(iter(option))}: expected one of them, got both"):
         RDP(request=ConnectionRequest(), **option)
+    if option != {"correlation_id": b""}:  # which no carriage has
+        with pytest.raises(ValueError, match=f"request and {next(iter(option))}: expected one of them, got both"):
+            RDP(**option).with_request(ConnectionRequest())
 
 
 @pytest.mark.parametrize(
