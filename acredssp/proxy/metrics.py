@@ -43,10 +43,12 @@ class Metrics(Observer):
         self._draining = Gauge("draining", "Processes that end.", multiprocess_mode="livesum", **new)
         counter = Counter("connections", "Connections that have ended.", ["outcome", "ended_by", "target"], **new)
         self._ended = functools.cache(counter.labels)
-        self._counted: collections.Counter[Counter] = collections.Counter()
-        """What no figure has yet."""
-        self._observed: list[tuple[Histogram, float]] = []
-        """The times that no figure has yet."""
+        self._new_ended: collections.Counter[tuple[str, str, str]] = collections.Counter()
+        """The connections that no figure has yet, by their labels."""
+        self._new_handshakes: collections.Counter[tuple[str, str]] = collections.Counter()
+        self._new_seconds: list[tuple[str, float]] = []
+        """The times that no figure has yet, by their stages."""
+        self._new_bytes = (0, 0)
         self._timer: asyncio.TimerHandle | None = None
         self._limited = Counter("limited", "Connections that a limit has refused or ended.", ["limit"], **new)
         counter = Counter("handshakes", "Handshakes that have ended.", ["outcome", "hook"], **new)
@@ -64,6 +66,9 @@ class Metrics(Observer):
     def now_open(self, handshakes: int, relays: int) -> None:
         """Note how many connections there are."""
         self._now_open = handshakes, relays
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_TOGETHER, self.flush)
 
@@ -71,12 +76,18 @@ class Metrics(Observer):
         """Tell prometheus_client of what was counted; in the thread of the loop."""
         for gauge, count in zip(self._open, self._now_open, strict=True):
             gauge.set(count)
-        for counter, more in self._counted.items():
-            counter.inc(more)
-        for histogram, seconds in self._observed:
-            histogram.observe(seconds)
-        self._counted.clear()
-        self._observed.clear()
+        for ended, count in self._new_ended.items():
+            self._ended(*ended).inc(count)
+        for handshake, count in self._new_handshakes.items():
+            self._handshakes(*handshake).inc(count)
+        for name, seconds in self._new_seconds:
+            (self._relay if name == "relay" else self._stage(_LEG.get(name, "both"), name)).observe(seconds)
+        for counter, size in zip(self._bytes, self._new_bytes, strict=True):
+            counter.inc(size)
+        self._new_ended.clear()
+        self._new_handshakes.clear()
+        self._new_seconds.clear()
+        self._new_bytes = (0, 0)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -87,24 +98,22 @@ class Metrics(Observer):
 
     def handshake(self, report: HandshakeReport) -> None:
         """Note a handshake that has ended."""
-        self._counted[self._handshakes(report.outcome, report.hook)] += 1
+        self._new_handshakes[report.outcome, report.hook] += 1
+        self._flush_soon()
         if report.session is None and (limit := limit_of(report)):
             self._limited.labels(limit).inc()
 
     def ended(self, record: ConnectionRecord) -> None:
         """Note a connection that has ended."""
         super().ended(record)
-        self._counted[self._ended(record.outcome, record.ended_by, record.target)] += 1
+        self._new_ended[record.outcome, record.ended_by, record.target] += 1
         if record.limit:
             self._limited.labels(record.limit).inc()
         if record.redirected_to:
             self._redirected.labels(record.target).inc()
-        for name, seconds in record.seconds.items():
-            histogram = self._relay if name == "relay" else self._stage(_LEG.get(name, "both"), name)
-            self._observed.append((histogram, seconds))
-        up, down = self._bytes
-        self._counted[up] += record.bytes_up
-        self._counted[down] += record.bytes_down
+        self._new_seconds += record.seconds.items()
+        up, down = self._new_bytes
+        self._new_bytes = up + record.bytes_up, down + record.bytes_down
 
     def target(self, name: str, *, up: bool) -> None:
         """Note whether a target answers."""

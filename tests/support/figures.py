@@ -11,7 +11,7 @@ class Node:
 
     def __init__(self, *, relays=0, handshakes=0):
         self.metrics = Metrics()
-        self.metrics.now_open(handshakes, relays)
+        self.metrics._now_open = handshakes, relays
 
     def handshakes(self, outcome, count, hook=""):
         self.metrics._handshakes(outcome, hook).inc(count)
@@ -22,7 +22,8 @@ class Node:
 
     @property
     def text(self):
-        return self.metrics.text().decode()
+        self.metrics.flush()
+        return self.metrics._text().decode()
 
 
 def entry(number=1, **fields):
