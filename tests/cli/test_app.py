@@ -418,7 +418,7 @@ COMMANDS = ("decode", "demo", "doctor", "login", "probe", "proxy", "replay", "se
 @pytest.mark.parametrize(
     ("words", "imported"),
     [(["serve"], {"serve"}), (["proxy", "check"], {"proxy"}), (["decode"], {"decode"}), (["--help"], {*COMMANDS})],
-    ids=" ".join,
+    ids=lambda words: " ".join(sorted(words)),
 )
 def test_a_process_imports_the_command_that_it_runs(words, imported):
     script = "import sys; from acredssp.cli.app import run; run(sys.argv[1:]); print(*sys.modules, file=sys.stderr)"
