@@ -496,7 +496,7 @@ def count(console: Console) -> None:
         with counting(world.target, world.users) as alone:
             world.tell("log on", world.target_port, LOGONS, AT_ONCE)
     for what, instructions, calls in table(*through, *alone):
-        console.print(f"{what:<80}{instructions:>10,.0f}{calls:>8,.0f}", highlight=False)
+        console.print(f"{what:<66}{instructions:>8,.0f}{calls:>6,.0f}", highlight=False)
 
 
 # --- HAProxy ---
