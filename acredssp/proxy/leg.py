@@ -210,7 +210,7 @@ class Target:
         """
         config = self.config.with_credential(credentials)
         carriage = self.around(self._carriage(request), f"target {self.name}")
-        clock = asyncio.get_running_loop().time
+        clock, name = asyncio.get_running_loop().time, self.settings.certificate_name
         begun, counted = clock(), self.pool.connection(address)
         try:
             streams = await open_connection(
@@ -219,7 +219,8 @@ class Target:
                 config=config,
                 carriage=carriage,
                 server_hostname=self._name_at(address),
-                spn=self._spn,
+                # Without a name of its own, it follows from the host, and no KDC is asked for an IP address.
+                spn=self.settings.spn or (f"TERMSRV/{name}" if name else None),
                 handshake_timeout=logon_timeout,
                 connect_timeout=self.settings.connect_timeout,
             )
@@ -286,12 +287,6 @@ class Target:
             )
         return in_words(error)
 
-    @property
-    def _spn(self) -> str | None:
-        """The service principal name; None for that of the host, for which a KDC is asked where it is a name."""
-        name = self.settings.certificate_name
-        return self.settings.spn or (f"TERMSRV/{name}" if name else None)
-
     def _name_at(self, address: Address) -> str:
         return self.settings.certificate_name or address.host
 
@@ -347,14 +342,11 @@ def make_target(name: str, settings: TargetSettings, problems: Problems, around:
         if injected is not None:
             with problems.at(f"{place}.{'password' if settings.password else 'nt_hash'}"):
                 injected = _injected(settings)
-    config = ClientConfig(authenticate=_NOBODY, trust=trust)
+    config, check = ClientConfig(authenticate=_NOBODY, trust=trust), HealthCheck(**dict(settings.check))
     with problems.at(f"{place}.mechanism"):
-        policy, sent = (
-            Policy(mechanism=_MECHANISMS[settings.mechanism]),
-            Nothing() if settings.restricted_admin else None,
-        )
+        policy = Policy(mechanism=_MECHANISMS[settings.mechanism])
+        sent = Nothing() if settings.restricted_admin else None
         config = ClientConfig(authenticate=_NOBODY, delegate=sent, delegation=delegation, policy=policy, trust=trust)
-    check = HealthCheck(**dict(settings.check))
     return Target(
         name=name,
         settings=settings,

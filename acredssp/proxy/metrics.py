@@ -11,7 +11,6 @@ for that variable as it is imported, so `service` sets it before it imports this
 """
 
 import asyncio
-import collections
 import functools
 import os
 from typing import Any, Final
@@ -43,12 +42,8 @@ class Metrics(Observer):
         self._draining = Gauge("draining", "Processes that end.", multiprocess_mode="livesum", **new)
         counter = Counter("connections", "Connections that have ended.", ["outcome", "ended_by", "target"], **new)
         self._ended = functools.cache(counter.labels)
-        self._new_ended: collections.Counter[tuple[str, str, str]] = collections.Counter()
-        """The connections that no figure has yet, by their labels."""
-        self._new_handshakes: collections.Counter[tuple[str, str]] = collections.Counter()
-        self._new_seconds: list[tuple[str, float]] = []
-        """The times that no figure has yet, by their stages."""
-        self._new_bytes = (0, 0)
+        self._new_records: list[ConnectionRecord] = []
+        """The connections that no figure has yet."""
         self._timer: asyncio.TimerHandle | None = None
         self._limited = Counter("limited", "Connections that a limit has refused or ended.", ["limit"], **new)
         counter = Counter("handshakes", "Handshakes that have ended.", ["outcome", "hook"], **new)
@@ -57,7 +52,7 @@ class Metrics(Observer):
         self._stage = functools.cache(histogram.labels)
         self._relay = Histogram("relay_seconds", "Time of a relay.", buckets=_RELAY, **new)
         counter = Counter("relayed_bytes", "Bytes passed on.", ["direction"], **new)
-        self._bytes = counter.labels("up"), counter.labels("down")
+        self._up_bytes, self._down_bytes = counter.labels("up"), counter.labels("down")
         self._up = Gauge("target_up", "Whether a host answers.", ["target"], multiprocess_mode="livemostrecent", **new)
         self._redirected = Counter("redirected", "Clients that a target sent on to another host.", ["target"], **new)
         self._store = Gauge("store_up", "Whether the store answers.", multiprocess_mode="livemostrecent", **new)
@@ -66,9 +61,6 @@ class Metrics(Observer):
     def now_open(self, handshakes: int, relays: int) -> None:
         """Note how many connections there are."""
         self._now_open = handshakes, relays
-        self._flush_soon()
-
-    def _flush_soon(self) -> None:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_TOGETHER, self.flush)
 
@@ -76,21 +68,13 @@ class Metrics(Observer):
         """Tell prometheus_client of what was counted; in the thread of the loop."""
         for gauge, count in zip(self._open, self._now_open, strict=True):
             gauge.set(count)
-        for ended, count in self._new_ended.items():
-            self._ended(*ended).inc(count)
-        for handshake, count in self._new_handshakes.items():
-            self._handshakes(*handshake).inc(count)
-        for name, seconds in self._new_seconds:
-            (self._relay if name == "relay" else self._stage(_LEG.get(name, "both"), name)).observe(seconds)
-        for counter, size in zip(self._bytes, self._new_bytes, strict=True):
-            counter.inc(size)
-        self._new_ended.clear()
-        self._new_handshakes.clear()
-        self._new_seconds.clear()
-        self._new_bytes = (0, 0)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for record in self._new_records:
+            self._ended(record.outcome, record.ended_by, record.target).inc()
+            for name, seconds in record.seconds.items():
+                (self._relay if name == "relay" else self._stage(_LEG.get(name, "both"), name)).observe(seconds)
+        self._up_bytes.inc(sum(record.bytes_up for record in self._new_records))
+        self._down_bytes.inc(sum(record.bytes_down for record in self._new_records))
+        self._new_records, self._timer = [], None
 
     def set_draining(self) -> None:
         """Note that this process ends."""
@@ -98,22 +82,18 @@ class Metrics(Observer):
 
     def handshake(self, report: HandshakeReport) -> None:
         """Note a handshake that has ended."""
-        self._new_handshakes[report.outcome, report.hook] += 1
-        self._flush_soon()
+        self._handshakes(report.outcome, report.hook).inc()
         if report.session is None and (limit := limit_of(report)):
             self._limited.labels(limit).inc()
 
     def ended(self, record: ConnectionRecord) -> None:
         """Note a connection that has ended."""
         super().ended(record)
-        self._new_ended[record.outcome, record.ended_by, record.target] += 1
+        self._new_records.append(record)
         if record.limit:
             self._limited.labels(record.limit).inc()
         if record.redirected_to:
             self._redirected.labels(record.target).inc()
-        self._new_seconds += record.seconds.items()
-        up, down = self._new_bytes
-        self._new_bytes = up + record.bytes_up, down + record.bytes_down
 
     def target(self, name: str, *, up: bool) -> None:
         """Note whether a target answers."""
