@@ -5,7 +5,7 @@
 The gateway, the target and the users are the processes of `benchmarks.gateway`, but each counts, function by function,
 what its main thread executes. 100 users log on through the gateway, 20 at a time, and then 100 at the target itself.
 From what the gateway executes for a logon, what the target and a client execute for one is taken off: the rest is the
-gateway's own work, and the table says in which modules it is. A busy machine changes these counts by some 2 %, since a
+gateway's own work, and the table says in which modules it is. A busy machine changes these counts by some 3 %, since a
 logon that takes longer meets more of what a process does again and again. What C code does, OpenSSL's and uvloop's
 included, is not counted.
 """
