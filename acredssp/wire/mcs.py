@@ -11,16 +11,10 @@ protocols the client has requested. A gateway between two legs has to write ther
 fields have a fixed size, so nothing else of a PDU changes.
 
 Every length on the way to a field is checked against the lengths around it.
-
-The headers in front of the blocks are those of a dozen elements. A regular expression reads them at once where each
-length is written as peers write it, in as few bytes as it takes. Other headers, and wrong ones, are read element by
-element, which says what is wrong. Both ways find the same blocks.
 """
 
-import functools
-import re
 import struct
-from typing import Final, NoReturn
+from typing import Final
 
 from acredssp.errors import LocalProtocolError, RemoteProtocolError
 from acredssp.wire import der
@@ -71,45 +65,6 @@ _BLOCK: Final = struct.Struct("<HH")
 _BLOCK_HEADER: Final = 4
 _FIELD: Final = struct.Struct("<I")
 
-_LONGEST: Final = 48
-"""The most bytes of an element in front of the user data that the regular expressions read."""
-
-
-def _short(tag: int) -> bytes:
-    """Return what matches an element with a content of at most `_LONGEST` bytes, whose length has one byte."""
-    contents = (re.escape(bytes([size])) + b".{%d}" % size for size in range(_LONGEST + 1))
-    return re.escape(bytes([tag])) + b"(?:" + b"|".join(contents) + b")"
-
-
-_TPKT: Final = b"\x03.(..)" + re.escape(_DATA)
-_LENGTH: Final = b"(\x82..|[\0-\x7f])"
-"""A length in BER, of two bytes behind the one that says so, or of one byte."""
-_BER_LENGTHS: Final = 3
-"""How many groups are lengths in BER, or that of the TPKT; the groups behind them are lengths in PER."""
-_PER_LENGTH: Final = b"([\x80-\xbf].|[\0-\x7f])"
-_PER_BITS: Final = 0x3FFF
-_USER_DATA: Final = re.escape(bytes([der.OCTET_STRING])) + _LENGTH + re.escape(_T124)
-
-
-@functools.cache
-def _initial_headers() -> re.Pattern[bytes]:
-    """Return what matches the headers of a Connect-Initial. Its groups are the lengths that reach to the PDU's end."""
-    create = _PER_LENGTH + re.escape(_CREATE_REQUEST) + _PER_LENGTH
-    return _headers(_CONNECT_INITIAL, _INITIAL_FIELDS, create)
-
-
-@functools.cache
-def _response_headers() -> re.Pattern[bytes]:
-    """Return the same for a Connect-Response. The length of its connectPDU is not read, as below."""
-    unread = _PER_LENGTH.replace(b"(", b"(?:") + re.escape(bytes([_CREATE_RESPONSE]))
-    create = unread + b"..(?:\x01.|\x02..)." + re.escape(_RESPONSE_DATA) + _PER_LENGTH
-    return _headers(_CONNECT_RESPONSE, _RESPONSE_FIELDS, create)
-
-
-def _headers(tag: bytes, fields: tuple[tuple[int, str], ...], create: bytes) -> re.Pattern[bytes]:
-    elements = b"".join(_short(tag) for tag, _ in fields)
-    return re.compile(_TPKT + re.escape(tag) + _LENGTH + elements + _USER_DATA + create, re.DOTALL)
-
 
 def frame_size(data: bytes | bytearray | memoryview) -> FrameSize:
     """The size of the PDU that `data` begins with (RFC 1006 6).
@@ -139,14 +94,6 @@ def selected_protocol_at(data: bytes) -> int | None:
         RemoteProtocolError: The PDU is not a Connect-Initial, or one of its lengths is wrong.
     """
     what = "connect-initial"
-    if (blocks := _behind_headers(_initial_headers(), data)) is None:
-        blocks = _behind_elements_of_initial(data, what)
-    start, size = _block(data, *blocks, _CLIENT_CORE, what, "client core data")
-    return _field(start, size, _SELECTED_PROTOCOL, "client core data")
-
-
-def _behind_elements_of_initial(data: bytes, what: str) -> tuple[int, int]:
-    """Return the bounds of the blocks in a Connect-Initial, read element by element."""
     offset, end = _mcs(data, _CONNECT_INITIAL, what)
     for tag, field in _INITIAL_FIELDS:
         _, offset = der.element(data, offset, end, tag, field)
@@ -155,7 +102,8 @@ def _behind_elements_of_initial(data: bytes, what: str) -> tuple[int, int]:
     length, offset = per_length(data, offset, end, f"{what}: connectPDU")
     _check_rest(offset + length, end, f"{what}: connectPDU")
     offset = _expect(data, offset, end, _CREATE_REQUEST, f"{what}: conference create request")
-    return _behind_length(data, offset, end, what)
+    start, size = _block(data, offset, end, _CLIENT_CORE, what, "client core data")
+    return _field(start, size, _SELECTED_PROTOCOL, "client core data")
 
 
 def requested_protocols_at(data: bytes) -> int | None:
@@ -166,14 +114,6 @@ def requested_protocols_at(data: bytes) -> int | None:
         RemoteProtocolError: The PDU is not a Connect-Response, or one of its lengths is wrong.
     """
     what = "connect-response"
-    if (blocks := _behind_headers(_response_headers(), data)) is None:
-        blocks = _behind_elements_of_response(data, what)
-    start, size = _block(data, *blocks, _SERVER_CORE, what, "server core data")
-    return _field(start, size, _REQUESTED_PROTOCOLS, "server core data")
-
-
-def _behind_elements_of_response(data: bytes, what: str) -> tuple[int, int]:
-    """Return the bounds of the blocks in a Connect-Response, read element by element."""
     offset, end = _mcs(data, _CONNECT_RESPONSE, what)
     for tag, field in _RESPONSE_FIELDS:
         _, offset = der.element(data, offset, end, tag, field)
@@ -182,23 +122,8 @@ def _behind_elements_of_response(data: bytes, what: str) -> tuple[int, int]:
     # Windows always writes 42 here, whatever the length is; the specification says to ignore it (4.1.4).
     _, offset = per_length(data, offset, end, f"{what}: connectPDU")
     offset = _pass_over_create_response(data, offset, end, what)
-    return _behind_length(data, offset, end, what)
-
-
-def _behind_headers(headers: re.Pattern[bytes], data: bytes) -> tuple[int, int] | None:
-    """Return the bounds of the blocks; None where the headers are not as peers write them, or a length is wrong."""
-    found = headers.match(data)
-    if found is None:
-        return None
-    size, *lengths = found.groups()
-    end = int.from_bytes(size, "big")
-    if end > len(data):
-        return None
-    for number, length in enumerate(lengths, 2):
-        told = int.from_bytes(length[-2:], "big")
-        if (told & _PER_BITS if number > _BER_LENGTHS else told) != end - found.end(number):
-            return None
-    return found.end(), end
+    start, size = _block(data, offset, end, _SERVER_CORE, what, "server core data")
+    return _field(start, size, _REQUESTED_PROTOCOLS, "server core data")
 
 
 def write_protocols(data: bytes, offset: int, protocols: Protocols) -> bytes:
@@ -226,40 +151,23 @@ def _pass_over_create_response(data: bytes, offset: int, end: int, what: str) ->
 
 
 def _block(data: bytes, offset: int, end: int, wanted: int, what: str, name: str) -> tuple[int, int]:  # noqa: PLR0913, PLR0917 - the bounds, and names for errors
-    """Start and size of the only block of type `wanted` among the blocks, which fill the rest of the PDU."""
+    """Start and size of the only block of type `wanted` in the user data, which fills the rest of the PDU."""
+    length, offset = per_length(data, offset, end, f"{what}: user data")
+    _check_rest(offset + length, end, f"{what}: user data")
     found = start = length = 0
-    last, at = end - _BLOCK_HEADER, offset
-    while at <= last:
-        kind, size = _BLOCK.unpack_from(data, at)
-        if size < _BLOCK_HEADER:
-            break
+    last = end - _BLOCK_HEADER
+    while offset < end:
+        kind, size = _BLOCK.unpack_from(data, offset) if offset <= last else (0, 0)
+        stop = offset + size
+        if size < _BLOCK_HEADER or stop > end:
+            expected = f"a block of 4 to {end - offset} bytes at byte {offset}"
+            raise RemoteProtocolError(f"{what}: expected {expected}, got a length of {size}")
         if kind == wanted:
-            found, start, length = found + 1, at, size
-        at += size
-    if at != end:
-        _refuse_block(data, offset, end, what)
+            found, start, length = found + 1, offset, size
+        offset = stop
     if found != 1:
         raise RemoteProtocolError(f"{name}: expected one block of type 0x{wanted:04X}, got {found}")
     return start, length
-
-
-def _refuse_block(data: bytes, offset: int, end: int, what: str) -> NoReturn:
-    """Refuse the first block that is too short, or reaches past the end."""
-    size = 0
-    while offset + _BLOCK_HEADER <= end:
-        size = _BLOCK.unpack_from(data, offset)[1]
-        if size < _BLOCK_HEADER or offset + size > end:
-            break
-        offset, size = offset + size, 0
-    expected = f"a block of 4 to {end - offset} bytes at byte {offset}"
-    raise RemoteProtocolError(f"{what}: expected {expected}, got a length of {size}")
-
-
-def _behind_length(data: bytes, offset: int, end: int, what: str) -> tuple[int, int]:
-    """Return the bounds of the blocks behind the length of all of them."""
-    length, offset = per_length(data, offset, end, f"{what}: user data")
-    _check_rest(offset + length, end, f"{what}: user data")
-    return offset, end
 
 
 def _field(start: int, size: int, at: int, block: str) -> int | None:

@@ -4,15 +4,12 @@ from hypothesis import strategies as st
 from support.mcs import FREERDP_2, FREERDP_3, SHADOW, block, core, initial, packet, per, response, server_core
 
 from acredssp.errors import LocalProtocolError, RemoteProtocolError
-from acredssp.wire import mcs
 from acredssp.wire.framing import FrameSize
 from acredssp.wire.mcs import frame_size, requested_protocols_at, selected_protocol_at, write_protocols
 from acredssp.wire.x224 import Protocols
 
 READERS = {"initial": selected_protocol_at, "response": requested_protocols_at}
 PDUS = {"initial": FREERDP_3, "response": SHADOW}
-HEADERS = {"initial": 137, "response": 68}
-"""Where the blocks of the PDUs begin."""
 KINDS = pytest.mark.parametrize("kind", PDUS)
 
 
@@ -141,26 +138,6 @@ def test_a_wrong_connect_initial_is_refused(pdu, said):
 def test_a_wrong_connect_response_is_refused(pdu, said):
     with pytest.raises(RemoteProtocolError, match=said):
         requested_protocols_at(pdu)
-
-
-@KINDS
-def test_the_headers_of_real_peers_are_read_at_once(kind, monkeypatch):
-    monkeypatch.delattr(mcs, f"_behind_elements_of_{kind}")
-    assert READERS[kind](PDUS[kind])
-
-
-@KINDS
-@given(data=st.data())
-def test_headers_are_read_at_once_as_they_are_read_element_by_element(kind, data):
-    pdu = bytearray(PDUS[kind])
-    for _ in range(data.draw(st.integers(0, 2))):
-        pdu[data.draw(st.integers(0, HEADERS[kind] - 1))] = data.draw(st.integers(0, 255))
-    pdu = bytes(pdu)[: data.draw(st.integers(len(pdu) - 1, len(pdu)))] + data.draw(st.binary(max_size=2))
-    try:
-        by_element = getattr(mcs, f"_behind_elements_of_{kind}")(pdu, "")
-    except (RemoteProtocolError, LocalProtocolError):
-        by_element = None
-    assert mcs._behind_headers(getattr(mcs, f"_{kind}_headers")(), pdu) in {by_element, None}
 
 
 @KINDS
