@@ -211,6 +211,7 @@ class Target:
         config = self.config.with_credential(credentials)
         carriage = self.around(self._carriage(request), f"target {self.name}")
         clock, name = asyncio.get_running_loop().time, self.settings.certificate_name
+        by_name = name and ":" not in name and not name.replace(".", "").isdigit()  # no KDC is asked for an IP address
         begun, counted = clock(), self.pool.connection(address)
         try:
             streams = await open_connection(
@@ -219,8 +220,7 @@ class Target:
                 config=config,
                 carriage=carriage,
                 server_hostname=self._name_at(address),
-                # Without a name of its own, it follows from the host, and no KDC is asked for an IP address.
-                spn=self.settings.spn or (f"TERMSRV/{name}" if name else None),
+                spn=self.settings.spn or (f"TERMSRV/{name}" if by_name else None),
                 handshake_timeout=logon_timeout,
                 connect_timeout=self.settings.connect_timeout,
             )
