@@ -21,6 +21,7 @@ from acredssp import NTSTATUS, Deny, Password, rdp
 from acredssp.aio.relaying import _Relay
 from acredssp.core.server import ServerHandshake
 from acredssp.credentials import DelegatedKind, NTHash
+from acredssp.proxy import leg
 from acredssp.proxy.connection import Connection
 from acredssp.proxy.settings import SettingsError
 from acredssp.rdp import FailureCode, Protocols, RequestFlags
@@ -237,6 +238,24 @@ async def test_the_hint_about_a_certificate_names_settings(world):
         (record,) = await here.until_ended()
         await here.gateway.stop()
     assert f"pin its key (pins): {PIN}" in record.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "spn"),
+    [("desktop.example", "TERMSRV/desktop.example"), ("192.0.2.7", None), ("2001:db8::7", None), ("", None)],
+)
+async def test_a_kdc_is_asked_for_the_name_of_the_certificate_but_for_no_address(world, monkeypatch, name, spn):
+    asked, open_connection = [], leg.open_connection
+
+    def noted(*arguments, spn, **options):
+        asked.append(spn)
+        return open_connection(*arguments, spn=spn, **options)
+
+    monkeypatch.setattr(leg, "open_connection", noted)
+    async with world(f'{INJECTED}\ncertificate_name = "{name}"') as (here, _):
+        await leave(await here.connect())
+        await here.until_ended()
+    assert asked == [spn]
 
 
 async def test_a_client_that_leaves_while_its_target_leg_is_made_leaves_nothing_behind(world):
