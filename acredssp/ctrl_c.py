@@ -13,12 +13,16 @@ __all__ = ["INTERRUPTED", "end_quietly", "is_the_command"]
 
 INTERRUPTED: Final = 130
 """The exit status after Ctrl-C, which shells report for a program that SIGINT ended."""
-_COMMANDS: Final = ("-m", "acredssp", "acredssp.exe", "acredssp-script.py")
-"""What `sys.argv` begins with, without folders: -m while Python imports the package for `python -m acredssp`."""
+_COMMANDS: Final = ("acredssp", "acredssp.exe", "acredssp-script.py")
+"""What `sys.argv` begins with, without folders."""
+_MODULE: Final = ("acredssp", "-macredssp")
+"""One of these was typed for `python -m acredssp`."""
 
 
 def is_the_command() -> bool:
     """Whether this process runs the command `acredssp`."""
+    if sys.argv[:1] == ["-m"]:  # Python looks for a module that is to be run: `sys.argv` does not have its name yet
+        return any(word in _MODULE for word in sys.orig_argv)
     return bool(sys.argv) and sys.argv[0].replace("\\", "/").rpartition("/")[2] in _COMMANDS
 
 

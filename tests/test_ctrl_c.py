@@ -58,6 +58,15 @@ def test_another_program_gets_pythons_traceback(interrupted):
     assert err.rstrip().endswith("KeyboardInterrupt")
 
 
+def test_another_package_that_is_run_as_a_module_gets_pythons_traceback(interrupted, tmp_path):
+    (tmp_path / "another").mkdir()
+    (tmp_path / "another" / "__init__.py").write_text("import acredssp\n")
+    (tmp_path / "another" / "__main__.py").write_text("")
+    status, _, err = interrupted("acredssp.aio", "-m", "another")
+    assert status not in {0, 130}
+    assert err.rstrip().endswith("KeyboardInterrupt")
+
+
 def test_other_errors_of_the_command_keep_their_traceback(tmp_path):
     program = tmp_path / "acredssp"
     program.write_text("import acredssp\nraise ValueError('of its own')\n")
@@ -67,19 +76,22 @@ def test_other_errors_of_the_command_keep_their_traceback(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("begins", "is_it"),
+    ("begins", "typed", "is_it"),
     [
-        (["/usr/bin/acredssp", "login"], True),
-        (["C:\\Python\\Scripts\\acredssp.exe"], True),
-        (["-m", "acredssp"], True),
-        (["-c"], False),
-        (["/usr/bin/pytest", "acredssp"], False),
-        ([""], False),
-        ([], False),
+        (["/usr/bin/acredssp", "login"], [], True),
+        (["C:\\Python\\Scripts\\acredssp.exe"], [], True),
+        (["-m", "login"], ["python", "-m", "acredssp", "login"], True),
+        (["-m"], ["python", "-I", "-macredssp"], True),
+        (["-m"], ["python", "-m", "another"], False),
+        (["-c"], ["python", "-c", "acredssp"], False),
+        (["/usr/bin/pytest", "acredssp"], ["python", "/usr/bin/pytest", "acredssp"], False),
+        ([""], ["python"], False),
+        ([], [], False),
     ],
 )
-def test_the_command_is_known_by_its_name(begins, is_it, monkeypatch):
+def test_the_command_is_known_by_its_name(begins, typed, is_it, monkeypatch):
     monkeypatch.setattr(sys, "argv", begins)
+    monkeypatch.setattr(sys, "orig_argv", typed)
     assert ctrl_c.is_the_command() is is_it
 
 
