@@ -185,7 +185,7 @@ class RDP:
             ValueError: The carriage has a cookie, routing token, correlation id or flags of its own.
         """
         expect("request", request, ConnectionRequest)
-        other = object.__new__(RDP)
+        other = object.__new__(type(self))
         for name in _ATTRIBUTES:
             object.__setattr__(other, name, getattr(self, name))
         object.__setattr__(other, "request", request)

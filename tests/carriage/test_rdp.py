@@ -149,6 +149,13 @@ def test_a_carriage_is_given_a_request_for_one_connection_and_keeps_all_else():
         shared.with_request(None)
 
 
+def test_a_carriage_of_a_class_derived_from_rdp_stays_one_with_another_request():
+    class Derived(RDP):
+        pass
+
+    assert type(Derived().with_request(ConnectionRequest())) is Derived
+
+
 def test_a_gateway_asks_besides_for_the_mode_that_what_it_delegates_takes():
     request = ConnectionRequest(requested_protocols=Protocols.HYBRID, flags=RequestFlags(0x40))
     sent = RDP(request=request).new_request(RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED)
