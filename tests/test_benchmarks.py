@@ -286,7 +286,7 @@ def test_the_gateways_benchmark_runs_and_reports_what_it_promises(tmp_path):
         beside = set()
     rows = {row["key"]: row for row in results["rows"]}
     crowds = {f"gateway.{run}.{what}" for run in ("quiet", "attacked") for what in ("errors", "p99", "memory")}
-    legs = {f"gateway.two_legs{load}{what}" for load in ("", ".at_once") for what in ("", ".alone")}
+    legs = {f"gateway.two_legs{load}{what}" for load in ("", ".at_once") for what in ("", ".alone", ".serve")}
     assert set(rows) == crowds | legs | beside
     assert [rows[f"gateway.{run}.errors"]["figure"]["median"] for run in ("quiet", "attacked")] == [0, 0]
     assert all(len(run["latencies"]) == 10 and run["memory"] and run["echoes"] for run in results["details"]["gateway"])

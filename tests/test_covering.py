@@ -18,11 +18,10 @@ def test_a_folder_that_is_measured_has_tests(folder):
 
 
 @pytest.mark.interpreted_only("coverage sees no line of a compiled module")
-@pytest.mark.parametrize("shared_out", ["-n1", "--forks=2"])
-def test_it_rests_for_the_tests_of_others_and_goes_on(tmp_path, shared_out):
+def test_it_rests_for_the_tests_of_others_and_goes_on(tmp_path):
     """Files of the engine's tests, with one in between that uses the engine, too."""
     files = ["tests/wire/test_early_auth.py", "tests/test_rdp.py", "tests/wire/test_gss.py"]
-    covered = covered_by(tmp_path, shared_out, *files)
+    covered = covered_by(tmp_path, "--forks=2", *files)
     assert covered("wire/early_auth.py", "decode") > 0
     assert covered("wire/mcs.py", "frame_size") == 0
     assert covered("wire/gss.py", "check_mic") > 0

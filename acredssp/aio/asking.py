@@ -64,9 +64,7 @@ class Asking:
         """
         try:
             answer = hook(request)
-            if role in _NEVER_AWAITABLE and _YES[role](answer):
-                return answer
-            if type(answer) is types.CoroutineType or inspect.isawaitable(answer):
+            if not isinstance(answer, _NEVER_AWAITABLE) and inspect.isawaitable(answer):
                 self.running = role
                 return Pending(answer, functools.partial(self._in_time, role, hook, seconds))
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - a hook may raise anything
@@ -153,8 +151,8 @@ _YES: Final[Mapping[str, Callable[[object], bool]]] = {
     "admit": lambda answer: answer is True,
 }
 """Whether the engine goes on with an answer, by role."""
-_NEVER_AWAITABLE: Final = frozenset({"route", "lookup", "oracle", "authorize", "admit"})
-"""The roles for which nothing that the engine goes on with can be awaited. A session object may be."""
+_NEVER_AWAITABLE: Final = (*_SECRETS, *_ROUTES, Deny, FailureCode, Account, bytes, bool)
+"""The types of answers but for session objects. Refusals are among them: they must take no more time than others."""
 
 
 def _what_came(role: str, answer: object) -> str:

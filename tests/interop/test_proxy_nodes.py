@@ -137,11 +137,11 @@ def test_a_program_that_could_not_run_is_not_started_anew(node, client):
 def test_the_figures_of_all_workers_are_one_and_a_dead_one_s_connections_are_gone(node, client):
     gateway = node("--workers=2")
     held = [client.connect(gateway.port) for _ in range(8)]
-    assert gateway.figure("acredssp_proxy_open_connections") == 8
+    wait_until(lambda: gateway.figure("acredssp_proxy_open_connections") == 8, "all are counted")
     for each in held:
         client.leave(each)
     wait_until(lambda: gateway.figure("acredssp_proxy_connections_total") == 8, "all ends are counted")
-    assert gateway.figure("acredssp_proxy_open_connections") == 0
+    wait_until(lambda: gateway.figure("acredssp_proxy_open_connections") == 0, "none is counted")
     assert gateway.get("/healthz") == (200, "alive\n")
 
 

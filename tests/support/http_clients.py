@@ -102,7 +102,7 @@ def word_of(client, port, mechanism="ntlm", password="Passw0rd!", *, sizes=(), u
     with tempfile.NamedTemporaryFile("r", encoding="utf-8") as said:
         process = _FORKS.Process(target=_be, args=(program, arguments, dict(os.environ), said.name))
         process.start()
-        process.join(DEADLINE)
+        process.join(5 * DEADLINE)  # 20 MiB on a busy machine
         if process.is_alive():
             process.kill()
             process.join()
