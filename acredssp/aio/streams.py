@@ -17,7 +17,7 @@ from typing import Final, TypeAlias, TypedDict, TypeVar, Unpack
 from acredssp.aio.failures import FailureLimit
 from acredssp.aio.handshake import Handshake, Names
 from acredssp.aio.protocol import CredSSPProtocol
-from acredssp.aio.report import HandshakeHook
+from acredssp.aio.report import HandshakeHook, address_text
 from acredssp.aio.server import CredSSPServer, ProtocolFactory
 from acredssp.aio.transport import SecureTransport, start_application
 from acredssp.arguments import expect, expect_callable, expect_count, expect_seconds
@@ -135,9 +135,7 @@ async def create_connection(  # noqa: PLR0913 - asyncio's shape
             `server_hostname`. The text names the argument. Nothing was sent.
     """
     _check(config, carriage, handshake_timeout, None, ClientConfig)
-    if connect_timeout is not None:
-        expect("connect_timeout", connect_timeout, float, int, None)
-        expect_seconds("connect_timeout", connect_timeout)
+    _expect_timeout("connect_timeout", connect_timeout)
     connection = CredSSPProtocol()
     handshake = Handshake(
         connection, config, carriage, names=Names(host, server_hostname, spn), timeout=handshake_timeout
@@ -155,7 +153,7 @@ async def _in_time(connecting: Awaitable[object], seconds: float, host: str | No
         async with asyncio.timeout(seconds):
             await connecting
     except TimeoutError:
-        where = f"[{host}]:{port}" if host and ":" in host else f"{host}:{port}" if host else "the server"
+        where = address_text((host, port)) if host else "the server"
         raise TimeoutError(f"{where} does not answer within {seconds:g} seconds") from None
 
 
@@ -514,6 +512,12 @@ async def _upgrade(
     return secure
 
 
+def _expect_timeout(name: str, seconds: object) -> None:
+    expect(name, seconds, float, int, None)
+    if isinstance(seconds, float | int):
+        expect_seconds(name, seconds)
+
+
 def _check(config: object, carriage: object, timeout: object, on_handshake: object, *kinds: type) -> None:
     """Check arguments before there is a connection.
 
@@ -524,7 +528,5 @@ def _check(config: object, carriage: object, timeout: object, on_handshake: obje
     if isinstance(carriage, type) or not (hasattr(carriage, "initiator") and hasattr(carriage, "acceptor")):
         got = f"{carriage.__name__} without parentheses" if isinstance(carriage, type) else type(carriage).__name__
         raise TypeError(f"carriage: expected a carriage such as TLS() or RDP(), got {got}")
-    expect("handshake_timeout", timeout, float, int, None)
-    if isinstance(timeout, float | int):
-        expect_seconds("handshake_timeout", timeout)
+    _expect_timeout("handshake_timeout", timeout)
     expect_callable("on_handshake", on_handshake)
