@@ -142,7 +142,7 @@ class ClientConfig:
         return other
 
     def _choose(self) -> None:
-        """Make what depends on the credential: what is delegated, and what makes the mechanisms."""
+        """Set the attributes that depend on the credential: the delegated credentials, and the maker of mechanisms."""
         object.__setattr__(self, "_delegated", self._restricted(as_sent(self._wanted)))
         guard = self._delegated if isinstance(self._delegated, RemoteGuard) else None
         choice = InitiatorChoice(self.authenticate, self.policy, workstation=self.workstation, guard=guard)
@@ -401,7 +401,7 @@ _FOR_EVERY_CREDENTIAL: Final = (
     "delegate", "delegation", "credential_class", "mutual_auth", "policy", "trust", "ssl_context", "workstation",
     "_trust",
 )  # fmt: skip
-"""The attributes of a `ClientConfig` that do not depend on its credential."""
+"""The attributes of a `ClientConfig` that are the same for every credential, so that `with_credential` copies them."""
 
 
 def _check_credential(credential: Credential) -> None:

@@ -1,8 +1,8 @@
 """Ends the command `acredssp` quietly where Ctrl-C comes before the command can answer it.
 
-The package is imported before the command can do anything, which takes most of the time until it begins. So the package
-imports this module first. It changes nothing in a program that is not the command: there, an interrupt is the
-program's own matter.
+Before a command begins, Python imports the package, which takes most of the time. The package imports this module
+first, so that Ctrl-C ends the command quietly during the other imports, too. In any other program this module changes
+nothing: the program decides what an interrupt does.
 """
 
 import sys
@@ -12,22 +12,22 @@ from typing import Final
 __all__ = ["INTERRUPTED", "end_quietly", "is_the_command"]
 
 INTERRUPTED: Final = 130
-"""The exit status after Ctrl-C, which shells report for a program that SIGINT ended."""
+"""The exit status after Ctrl-C. Shells report the same status for a program that SIGINT has ended."""
 _COMMANDS: Final = ("acredssp", "acredssp.exe", "acredssp-script.py")
-"""What `sys.argv` begins with, without folders."""
+"""The names of the command's program file. Without its folders, `sys.argv[0]` is one of them."""
 _MODULE: Final = ("acredssp", "-macredssp")
-"""One of these was typed for `python -m acredssp`."""
+"""The user has typed one of these words to run the command by `python -m acredssp`."""
 
 
 def is_the_command() -> bool:
     """Whether this process runs the command `acredssp`."""
-    if sys.argv[:1] == ["-m"]:  # Python looks for a module that is to be run: `sys.argv` does not have its name yet
+    if sys.argv[:1] == ["-m"]:  # Python is importing the package of the module, and puts the module's name here later
         return any(word in _MODULE for word in sys.orig_argv)
     return bool(sys.argv) and sys.argv[0].replace("\\", "/").rpartition("/")[2] in _COMMANDS
 
 
 def end_quietly() -> None:
-    """From now on, end this process with status 130, and no traceback, by a KeyboardInterrupt that nobody catches."""
+    """Have a KeyboardInterrupt that nobody catches end this process with status 130, and without a traceback."""
     sys.excepthook = _hook
 
 

@@ -152,7 +152,8 @@ _YES: Final[Mapping[str, Callable[[object], bool]]] = {
 }
 """Whether the engine goes on with an answer, by role."""
 _NEVER_AWAITABLE: Final = (*_SECRETS, *_ROUTES, Deny, FailureCode, Account, bytes, bool)
-"""The types of answers but for session objects. Refusals are among them: they must take no more time than others."""
+"""The types of all answers but session objects. Python cannot await them. The list has the types of refusals, too, so
+that a refusal takes no more time than another answer."""
 
 
 def _what_came(role: str, answer: object) -> str:

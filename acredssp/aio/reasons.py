@@ -7,7 +7,7 @@ from typing import Final
 __all__ = ["reason_of"]
 
 _NO_HOST: Final = "the name of no host can have such a part between its dots, expected 1 to 63 characters"
-"""Python encodes every name of a host by the codec `idna`, whose own error speaks of codecs and not of hosts."""
+"""The reason for a name that Python's codec `idna` refuses. The codec's own error names the codec, and not the host."""
 
 
 def reason_of(error: Exception | None) -> str:

@@ -168,7 +168,7 @@ class RDP:
             raise ValueError(error.message) from None
 
     def _check_beside_request(self) -> None:
-        """Refuse a request beside options that it takes the place of."""
+        """Refuse a request if the carriage also has an attribute that the request replaces."""
         if self.request is None:
             return
         for name, none in _BESIDE_REQUEST:
@@ -189,8 +189,7 @@ class RDP:
         for name in _ATTRIBUTES:
             object.__setattr__(other, name, getattr(self, name))
         object.__setattr__(other, "request", request)
-        if self.cookie or self.routing_token or self.correlation_id is not None or self.request_flags is not _NO_FLAGS:
-            other._check_beside_request()
+        other._check_beside_request()
         return other
 
     def new_request(self, flags: RequestFlags) -> ConnectionRequest:
@@ -222,7 +221,7 @@ class RDP:
 
 
 _BESIDE_REQUEST: Final = (("cookie", ""), ("routing_token", ""), ("correlation_id", None), ("request_flags", _NO_FLAGS))
-"""What `RDP.request` takes the place of, with the values that say nothing."""
+"""The attributes of a carriage that `RDP.request` replaces. Beside a request, each must have the value given here."""
 _ATTRIBUTES: Final = tuple(field.name for field in dataclasses.fields(RDP))
 
 

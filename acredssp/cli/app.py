@@ -78,9 +78,9 @@ _SHORT_HELPS: Final = {
     "winrm": "Run a command on Windows by WinRM.",
     "proxy": "Run an RDP gateway.",
 }
-"""Each command is in the module of its name, as a function, or as an app of commands."""
+"""What the help says of each command. The command is in the module of the same name."""
 _HIDDEN: Final = {"top": ("proxy", "top_command")}
-"""A command that no help lists, with its module and function."""
+"""The commands that the help does not list. Each has the name of its module and that of its function."""
 
 
 def command_line(words: Sequence[str] = ()) -> typer.Typer:

@@ -212,7 +212,7 @@ _OPTIONS: Final = tuple(
         (r"\(spn\)", "(--spn)"),
     )
 )
-"""What else the library's hints name, and the option that stands for it."""
+"""Patterns for other names in the library's hints. Each pattern has the option that replaces the name."""
 
 _ADVICE: Final = (
     "the peer broke the protocol: check which program answers at this port, and that no attacker or proxy is in between"

@@ -622,7 +622,7 @@ def _told(error: CredSSPError | OSError) -> str:
 
 
 _NOTHING_IN_COMMON: Final = ("handshake_failure", "insufficient_security")
-"""A server sends one of these alerts where it takes no suite, curve or signature of those that the client offers."""
+"""The alerts of a server that accepts no suite, no curve or no signature of the client's offer."""
 _NOT_TAKEN: Final = (
     "dh key too small",
     "ee key too small",
@@ -632,7 +632,7 @@ _NOT_TAKEN: Final = (
     "wrong curve",
     "wrong signature type",
 )
-"""The local OpenSSL ends a handshake with one of these errors where a less strict client would go on."""
+"""The errors by which the local OpenSSL refuses a server's choice. A less strict client would accept the choice."""
 
 
 def _without_tls(error: CredSSPError | OSError) -> TLSAnswer:

@@ -97,7 +97,7 @@ class Transport:
         )
 
     def _note_on(self, url: str) -> str:
-        """Return what an error says of a URL whose path is all that the library has kept; empty for another URL."""
+        """Return the note on a URL for an error. It is empty unless the library has kept only the path of the URL."""
         name = self._libraries.httpx.__name__
         return f", which is all that {name} keeps of a url without http:// or https://" if url.startswith("/") else ""
 

@@ -23,7 +23,7 @@ _logger = logging.getLogger("acredssp")
 _RAISE_IT: Final = "where many clients come from one address, raise connections_per_source of HTTPLimits"
 _RAISE_ALL: Final = "where so many clients come together, raise connections of HTTPLimits"
 _SECONDS: Final = 60.0
-"""The log gets one line in this many seconds at most."""
+"""The log gets at most one line in this many seconds."""
 NO_PLACE: Final = encoded(plain(503, "too many connections"))
 """The whole answer to a connection without a place."""
 
@@ -52,9 +52,9 @@ class _Notices:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._next = float("-inf")
-        """The time, by the clock, from which on the log may get another line."""
+        """The time by the clock at which the log may get its next line."""
         self._count = 0
-        """The connections without a place that no line has counted yet."""
+        """The number of connections without a place since the last line of the log."""
 
     def note(self, error: LimitExceeded) -> None:
         self._count += 1

@@ -3,8 +3,8 @@
 Names follow Prometheus' conventions: base units, `_total` for what only grows. No label has a user, a client or a
 reason in words, since each value of a label is a series that is kept for ever.
 
-What is counted is kept in plain numbers for a moment: prometheus_client, which locks each value, is told of many
-connections at once.
+`Metrics` collects the connections that end, and passes many of them to prometheus_client at once. prometheus_client
+takes a lock for every value that changes, so this is cheaper than to pass each connection by itself.
 
 With workers, prometheus_client keeps the figures in files of the folder that `PROMETHEUS_MULTIPROC_DIR` names. It looks
 for that variable as it is imported, so `service` sets it before it imports this module.
@@ -26,7 +26,7 @@ _STAGE: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2
 """Seconds: a logon without network takes some milliseconds, and the longest is cut at 30 seconds by default."""
 _RELAY: Final = (1.0, 10.0, 60.0, 600.0, 3600.0, 14_400.0, 43_200.0)
 _TOGETHER: Final = 0.25
-"""Seconds in which counts come together before prometheus_client is told of them."""
+"""Seconds for which `Metrics` collects connections before it passes them to prometheus_client."""
 _LEG: Final = {"front": "front", "connect": "target", "logon": "target", "mcs": "both"}
 
 
@@ -43,7 +43,7 @@ class Metrics(Observer):
         counter = Counter("connections", "Connections that have ended.", ["outcome", "ended_by", "target"], **new)
         self._ended = functools.cache(counter.labels)
         self._new_records: list[ConnectionRecord] = []
-        """The connections that no figure has yet."""
+        """The connections that have ended since the last `flush`."""
         self._timer: asyncio.TimerHandle | None = None
         self._limited = Counter("limited", "Connections that a limit has refused or ended.", ["limit"], **new)
         counter = Counter("handshakes", "Handshakes that have ended.", ["outcome", "hook"], **new)
@@ -65,7 +65,7 @@ class Metrics(Observer):
             self._timer = asyncio.get_running_loop().call_later(_TOGETHER, self.flush)
 
     def flush(self) -> None:
-        """Tell prometheus_client of what was counted; in the thread of the loop."""
+        """Pass to prometheus_client what was collected. This must run in the thread of the loop."""
         for gauge, count in zip(self._open, self._now_open, strict=True):
             gauge.set(count)
         for record in self._new_records:
