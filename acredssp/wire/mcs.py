@@ -14,6 +14,7 @@ Every length on the way to a field is checked against the lengths around it.
 """
 
 import struct
+from collections.abc import Callable
 from typing import Final
 
 from acredssp.errors import LocalProtocolError, RemoteProtocolError
@@ -63,6 +64,12 @@ _RESPONSE_FIELDS: Final = (
 
 _BLOCK: Final = struct.Struct("<HH")
 _BLOCK_HEADER: Final = 4
+_KEY_AND_LENGTH: Final = 6
+"""The bytes of the key of GCC's user data, which is at its front's end, and of the longest length behind it."""
+_FRONTS: Final = 64
+"""How many fronts a `_Front` remembers."""
+_LONGEST_FRONT: Final = 256
+"""The longest front that is remembered. That of FreeRDP has 137 bytes."""
 _FIELD: Final = struct.Struct("<I")
 
 
@@ -80,10 +87,11 @@ def frame_size(data: bytes | bytearray | memoryview) -> FrameSize:
     total = data[2] << 8 | data[3]
     if total < _HEADER_SIZE:
         raise RemoteProtocolError(f"TPKT: expected a length of at least {_HEADER_SIZE}, got {total}")
-    start = bytes(data[TPKT_SIZE:_HEADER_SIZE])
-    if not _DATA.startswith(start):
-        raise RemoteProtocolError(f"x.224: expected a data PDU (02 f0 80), got {start.hex(' ')}")
-    return FrameSize(total, max(0, total - have))
+    start = data[TPKT_SIZE:_HEADER_SIZE]
+    if start != _DATA and not _DATA.startswith(bytes(start)):
+        raise RemoteProtocolError(f"x.224: expected a data PDU (02 f0 80), got {bytes(start).hex(' ')}")
+    # The constructor of a NamedTuple is a Python function, which takes twice the instructions.
+    return tuple.__new__(FrameSize, (total, total - have if total > have else 0))
 
 
 def selected_protocol_at(data: bytes) -> int | None:
@@ -93,16 +101,8 @@ def selected_protocol_at(data: bytes) -> int | None:
         LocalProtocolError: `data` does not hold the whole PDU that `frame_size` measures.
         RemoteProtocolError: The PDU is not a Connect-Initial, or one of its lengths is wrong.
     """
-    what = "connect-initial"
-    offset, end = _mcs(data, _CONNECT_INITIAL, what)
-    for tag, field in _INITIAL_FIELDS:
-        _, offset = der.element(data, offset, end, tag, field)
-    offset, end = der.only(data, offset, end, der.OCTET_STRING, f"{what}: userData")
-    offset = _expect(data, offset, end, _T124, f"{what}: T.124 identifier")
-    length, offset = per_length(data, offset, end, f"{what}: connectPDU")
-    _check_rest(offset + length, end, f"{what}: connectPDU")
-    offset = _expect(data, offset, end, _CREATE_REQUEST, f"{what}: conference create request")
-    start, size = _block(data, offset, end, _CLIENT_CORE, what, "client core data")
+    offset, end = _INITIAL.blocks(data)
+    start, size = _block(data, offset, end, _CLIENT_CORE, "connect-initial", "client core data")
     return _field(start, size, _SELECTED_PROTOCOL, "client core data")
 
 
@@ -113,16 +113,8 @@ def requested_protocols_at(data: bytes) -> int | None:
         LocalProtocolError: `data` does not hold the whole PDU that `frame_size` measures.
         RemoteProtocolError: The PDU is not a Connect-Response, or one of its lengths is wrong.
     """
-    what = "connect-response"
-    offset, end = _mcs(data, _CONNECT_RESPONSE, what)
-    for tag, field in _RESPONSE_FIELDS:
-        _, offset = der.element(data, offset, end, tag, field)
-    offset, end = der.only(data, offset, end, der.OCTET_STRING, f"{what}: userData")
-    offset = _expect(data, offset, end, _T124, f"{what}: T.124 identifier")
-    # Windows always writes 42 here, whatever the length is; the specification says to ignore it (4.1.4).
-    _, offset = per_length(data, offset, end, f"{what}: connectPDU")
-    offset = _pass_over_create_response(data, offset, end, what)
-    start, size = _block(data, offset, end, _SERVER_CORE, what, "server core data")
+    offset, end = _RESPONSE.blocks(data)
+    start, size = _block(data, offset, end, _SERVER_CORE, "connect-response", "server core data")
     return _field(start, size, _REQUESTED_PROTOCOLS, "server core data")
 
 
@@ -131,11 +123,78 @@ def write_protocols(data: bytes, offset: int, protocols: Protocols) -> bytes:
     return data[:offset] + _FIELD.pack(protocols) + data[offset + _FIELD_SIZE :]
 
 
-def _mcs(data: bytes, tag: bytes, what: str) -> tuple[int, int]:
+class _Front:
+    """All that is in front of the blocks of a PDU.
+
+    Most connections come from few programs, and a program sends the same front each time. So fronts that were read are
+    remembered, and only others are read.
+
+    Args:
+        name: The PDU's name, for errors.
+        key: The last bytes in front of the length of the blocks.
+        read: Reads a front; returns where the blocks begin.
+    """
+
+    __slots__ = ("_key", "_known", "_name", "_read")
+
+    def __init__(self, name: str, key: bytes, read: Callable[[bytes, int], int]) -> None:
+        self._name, self._key, self._read = name, key, read
+        self._known: dict[bytes, int] = {}
+        """Where the blocks begin, by a front; the length of TPKT in it is that of the whole PDU."""
+
+    def blocks(self, data: bytes) -> tuple[int, int]:
+        """The bounds of the blocks of the PDU that `data` begins with.
+
+        Raises:
+            LocalProtocolError: `data` does not hold the whole PDU.
+            RemoteProtocolError: The front is wrong.
+        """
+        total, missing = frame_size(data)
+        if missing:
+            raise LocalProtocolError(f"{self._name}: expected a whole PDU, {missing} bytes are missing")
+        front = data[: data.find(self._key, 0, _LONGEST_FRONT) + _KEY_AND_LENGTH]
+        return self._known.get(front) or self._learn(front, data, total), total
+
+    def _learn(self, front: bytes, data: bytes, total: int) -> int:
+        start = self._read(data, total)
+        if start <= len(front):  # `front` has all bytes that were read
+            if len(self._known) >= _FRONTS:
+                self._known.clear()
+            self._known[front] = start
+        return start
+
+
+def _read_initial(data: bytes, total: int) -> int:
+    what = "connect-initial"
+    offset, end = _mcs(data, total, _CONNECT_INITIAL, what)
+    for tag, field in _INITIAL_FIELDS:
+        _, offset = der.element(data, offset, end, tag, field)
+    offset, end = der.only(data, offset, end, der.OCTET_STRING, f"{what}: userData")
+    offset = _expect(data, offset, end, _T124, f"{what}: T.124 identifier")
+    offset = _length_of_rest(data, offset, end, f"{what}: connectPDU")
+    offset = _expect(data, offset, end, _CREATE_REQUEST, f"{what}: conference create request")
+    return _length_of_rest(data, offset, end, f"{what}: user data")
+
+
+def _read_response(data: bytes, total: int) -> int:
+    what = "connect-response"
+    offset, end = _mcs(data, total, _CONNECT_RESPONSE, what)
+    for tag, field in _RESPONSE_FIELDS:
+        _, offset = der.element(data, offset, end, tag, field)
+    offset, end = der.only(data, offset, end, der.OCTET_STRING, f"{what}: userData")
+    offset = _expect(data, offset, end, _T124, f"{what}: T.124 identifier")
+    # Windows always writes 42 here, whatever the length is; the specification says to ignore it (4.1.4).
+    _, offset = per_length(data, offset, end, f"{what}: connectPDU")
+    offset = _pass_over_create_response(data, offset, end, what)
+    return _length_of_rest(data, offset, end, f"{what}: user data")
+
+
+_INITIAL: Final = _Front("connect-initial", b"Duca", _read_initial)
+_RESPONSE: Final = _Front("connect-response", b"McDn", _read_response)
+
+
+def _mcs(data: bytes, total: int, tag: bytes, what: str) -> tuple[int, int]:
     """The bounds of the content of the MCS PDU that fills the packet."""
-    total, missing = frame_size(data)
-    if missing:
-        raise LocalProtocolError(f"{what}: expected a whole PDU, {missing} bytes are missing")
     offset = _expect(data, _HEADER_SIZE, total, tag, f"{what}: tag")
     # The second byte of the tag stands where `only` looks for a tag of one byte.
     return der.only(data, offset - 1, total, tag[1], what)
@@ -151,9 +210,7 @@ def _pass_over_create_response(data: bytes, offset: int, end: int, what: str) ->
 
 
 def _block(data: bytes, offset: int, end: int, wanted: int, what: str, name: str) -> tuple[int, int]:  # noqa: PLR0913, PLR0917 - the bounds, and names for errors
-    """Start and size of the only block of type `wanted` in the user data, which fills the rest of the PDU."""
-    length, offset = per_length(data, offset, end, f"{what}: user data")
-    _check_rest(offset + length, end, f"{what}: user data")
+    """Start and size of the only block of type `wanted` in the user data, which is all that the bounds have."""
     found = start = length = 0
     last = end - _BLOCK_HEADER
     while offset < end:
@@ -193,9 +250,13 @@ def per_length(data: bytes, offset: int, end: int, field: str) -> tuple[int, int
     return (data[offset] & 0x3F) << 8 | data[offset + 1], offset + 2
 
 
-def _check_rest(stop: int, end: int, field: str) -> None:
+def _length_of_rest(data: bytes, offset: int, end: int, field: str) -> int:
+    """Read a length in PER that reaches to `end`; return the offset behind it."""
+    length, offset = per_length(data, offset, end, field)
+    stop = offset + length
     if stop != end:
         raise RemoteProtocolError(f"{field}: expected a length that ends at byte {end}, got one that ends at {stop}")
+    return offset
 
 
 def _expect(data: bytes, offset: int, end: int, expected: bytes, field: str) -> int:

@@ -54,10 +54,10 @@ def packet(mcs_pdu):
 _CREATE_REQUEST = bytes.fromhex("00080010 0001c000 44756361")
 
 
-def initial(blocks, *, head=_CREATE_REQUEST, connect=per):
+def initial(blocks, *, head=_CREATE_REQUEST, connect=per, calling=b"\x01"):
     """A Connect-Initial as Windows makes it, around these blocks."""
     user_data = bytes.fromhex("000500147c0001") + connect(head + per(blocks))
-    domain = bytes.fromhex("040101 040101 0101ff") + 3 * ber(b"\x30", bytes.fromhex("020122"))
+    domain = b"\x04" + per(calling) + bytes.fromhex("040101 0101ff") + 3 * ber(b"\x30", bytes.fromhex("020122"))
     return packet(ber(b"\x7f\x65", domain + ber(b"\x04", user_data)))
 
 

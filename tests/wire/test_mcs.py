@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 from support.mcs import FREERDP_2, FREERDP_3, SHADOW, block, core, initial, packet, per, response, server_core
 
 from acredssp.errors import LocalProtocolError, RemoteProtocolError
+from acredssp.wire import der, mcs
 from acredssp.wire.framing import FrameSize
 from acredssp.wire.mcs import frame_size, requested_protocols_at, selected_protocol_at, write_protocols
 from acredssp.wire.x224 import Protocols
@@ -159,3 +160,44 @@ def test_a_pdu_that_ends_early_with_a_length_that_agrees_is_refused(kind, cut):
     pdu = PDUS[kind][:-cut]
     with pytest.raises(RemoteProtocolError):
         READERS[kind](pdu[:2] + len(pdu).to_bytes(2, "big") + pdu[4:])
+
+
+# --- fronts that are known ---
+
+
+@KINDS
+def test_a_front_is_read_once_and_known_for_every_other_pdu_that_has_it(kind, monkeypatch):
+    reader, pdu = READERS[kind], PDUS[kind]
+    at = reader(pdu)
+    monkeypatch.setattr(der, "element", pytest.fail)
+    changed = pdu[:-1] + bytes([pdu[-1] ^ 1])
+    assert reader(changed) == at
+
+
+@KINDS
+@pytest.mark.parametrize("more", [1, -1])
+def test_a_known_front_does_not_fit_a_pdu_of_another_size(kind, more):
+    reader, pdu = READERS[kind], PDUS[kind]
+    reader(pdu)
+    with pytest.raises(RemoteProtocolError):
+        reader(pdu[:2] + (len(pdu) + more).to_bytes(2, "big") + pdu[4:] + b"x")
+
+
+def test_the_front_of_one_kind_is_not_known_for_the_other():
+    requested_protocols_at(SHADOW)
+    with pytest.raises(RemoteProtocolError, match="connect-initial: tag"):
+        selected_protocol_at(SHADOW)
+
+
+def test_the_key_in_another_place_ends_no_front():
+    pdu = initial(core(216), calling=b"Duca")
+    assert {selected_protocol_at(pdu), selected_protocol_at(pdu)} == {len(pdu) - 4}
+    with pytest.raises(RemoteProtocolError, match=r"T\.124 identifier"):
+        selected_protocol_at(pdu.replace(b"\x7c\x00\x01", b"\x7c\x00\x02"))
+
+
+def test_no_more_fronts_are_known_than_there_are_programs(monkeypatch):
+    monkeypatch.setattr(mcs, "_FRONTS", 3)
+    for size in range(216, 236):
+        assert selected_protocol_at(initial(core(size))) is not None
+        assert len(mcs._INITIAL._known) <= 3
