@@ -17,6 +17,7 @@ __all__ = [
     "expect_seconds",
     "expect_service_name",
     "expect_target_name",
+    "is_ip_address",
 ]
 
 _MAX_HOST_NAME: Final = 255
@@ -185,3 +186,14 @@ def _name(kind: type | None) -> str:
 
 def _short(value: str) -> str:
     return ascii(value) if len(value) <= 60 else f"{value[:60]!a} and {len(value) - 60} more characters"
+
+
+def is_ip_address(host: str) -> bool:
+    """Return whether a host is an IP address, without brackets, and no name."""
+    if ":" not in host and not host.replace(".", "").isdigit():  # nearly every host is a name
+        return False
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -10,6 +10,7 @@ from acredssp.arguments import (
     expect_seconds,
     expect_service_name,
     expect_target_name,
+    is_ip_address,
 )
 
 
@@ -159,3 +160,24 @@ def test_a_target_may_be_nobody_or_a_host_alone_and_a_service_may_not(name):
 def test_a_name_is_text(check):
     with pytest.raises(TypeError, match=r"^x: expected str, got bytearray$"):
         check("x", bytearray(b"h"))
+
+
+@pytest.mark.parametrize(
+    ("host", "is_address"),
+    [
+        ("192.0.2.7", True),
+        ("2001:db8::7", True),
+        ("fe80::1%eth0", True),
+        ("::ffff:192.0.2.7", True),
+        ("desktop.example", False),
+        ("127.1", False),
+        ("192.0.2.256", False),
+        ("1", False),
+        ("[::1]", False),
+        ("host:3389", False),
+        ("\u0661.1.1.1", False),
+        ("", False),
+    ],
+)
+def test_an_address_is_told_from_a_name(host, is_address):
+    assert is_ip_address(host) is is_address

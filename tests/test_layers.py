@@ -167,6 +167,7 @@ BEHIND_THE_FACE = {
     "acredssp.arguments.expect_host_name": "a wrong option gets the words that a wrong argument gets",
     "acredssp.arguments.expect_seconds": "the same",
     "acredssp.arguments.expect_service_name": "the same",
+    "acredssp.arguments.is_ip_address": "what is an address and no name is told by one rule",
     "acredssp.ctrl_c.INTERRUPTED": "the same status as where Ctrl-C comes before there is a command",
     "acredssp.ctrl_c.end_quietly": "a program that is not called acredssp may run the command",
     "acredssp.mechanisms.kerberos.tickets.keytab_realms": "the realms that `serve` takes tickets of by default",

@@ -7,11 +7,9 @@ says how.
 """
 
 import asyncio
-import contextlib
 import dataclasses
 import functools
 import secrets
-import socket
 from collections.abc import Callable
 
 from acredssp.aio.answers import ClientAnswers, ServerAnswers
@@ -20,7 +18,7 @@ from acredssp.aio.passing import pass_on
 from acredssp.aio.protocol import CredSSPProtocol
 from acredssp.aio.report import HandshakeHook, HandshakeOutcome, HandshakeReport, log_report, outcome_of
 from acredssp.aio.transport import SecureTransport
-from acredssp.arguments import expect_host_name, expect_service_name
+from acredssp.arguments import expect_host_name, expect_service_name, is_ip_address
 from acredssp.carriage.base import Carriage, CarriedHandshake
 from acredssp.carriage.checked import checked
 from acredssp.config import ClientConfig, ServerConfig
@@ -67,13 +65,13 @@ class Names:
 
     @property
     def for_logon(self) -> str:
-        """The service principal name."""
-        return f"TERMSRV/{self.host or self.tls}" if self.spn is None else self.spn
+        """The service principal name: unless it is given, that of the name which the certificate must have."""
+        return f"TERMSRV/{self.for_tls}" if self.spn is None else self.spn
 
     @property
     def known_to_kdc(self) -> bool:
-        """Whether a KDC is asked for the service: not for the default name of an IP address, which no KDC knows."""
-        return self.spn is not None or not _is_address(str(self.host or self.tls))
+        """Whether a KDC is asked for the service: not for the `TERMSRV/` of an IP address, which no KDC knows."""
+        return self.spn is not None or not is_ip_address(self.for_tls)
 
     def carried(self, config: ClientConfig, carriage: Carriage, bios: BIOPair | None = None) -> CarriedHandshake:
         """Make a client's handshake with the server of these names.
@@ -88,13 +86,6 @@ class Names:
             server_hostname=self.for_tls, spn=self.for_logon, ask_kdc=self.known_to_kdc, bios=bios
         )
         return checked(carriage, carriage.initiator(context))
-
-
-def _is_address(name: str) -> bool:
-    with contextlib.suppress(OSError, ValueError):
-        socket.inet_pton(socket.AF_INET6 if ":" in name else socket.AF_INET, name.partition("%")[0])
-        return True
-    return False
 
 
 class Handshake:

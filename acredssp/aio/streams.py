@@ -5,7 +5,7 @@
 asyncio's functions: transports, `StreamReader`, `StreamWriter`, a server.
 
 A server has three names, and each has an argument of its own: the host to connect to, the name for TLS
-(`server_hostname`) and the service principal name (`spn`). The last two follow from the host unless they are given.
+(`server_hostname`) and the service principal name (`spn`). What is not given follows from the one before it.
 """
 
 import asyncio
@@ -122,8 +122,8 @@ async def create_connection(  # noqa: PLR0913 - asyncio's shape
         config: The client's credentials, policy and trust.
         carriage: The protocol around CredSSP: `RDP()`, or `TLS()` for none.
         server_hostname: The name for SNI and in the server's certificate; None for `host`.
-        spn: The service principal name, SERVICE/host; None for `TERMSRV/` and `host`. Where `host` is an IP address, a
-            KDC is asked for the service only if `spn` is given.
+        spn: The service principal name, SERVICE/host; None for `TERMSRV/` and the name in the certificate. No KDC is
+            asked for the `TERMSRV/` of an IP address.
         handshake_timeout: Seconds for the handshake, connecting excluded; None for the policy's.
         connect_timeout: Seconds for connecting, name resolution included; None for as long as the system waits.
         **options: As for `loop.create_connection`.

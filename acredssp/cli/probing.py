@@ -22,7 +22,6 @@ import datetime as dt
 import email.message
 import http.client
 import io
-import ipaddress
 import socket
 import ssl
 import time
@@ -33,6 +32,7 @@ from typing import Final
 
 from acredssp import diagnosis
 from acredssp.aio import reason_of, write_if_open
+from acredssp.arguments import is_ip_address
 from acredssp.carriage import TLS
 from acredssp.cli.arguments import Service
 from acredssp.cli.outcome import is_own_limit
@@ -423,7 +423,7 @@ class Prober:
 
     def _sni(self, host: str) -> str | None:
         name = self.name_of(host)
-        return None if _is_ip(name) else name
+        return None if is_ip_address(name) else name
 
     # --- WinRM ---
 
@@ -570,12 +570,6 @@ def _begins(tls: TLSSession) -> bool:
     except TLSError:
         return False
     return tls.has_output
-
-
-def _is_ip(name: str) -> bool:
-    with contextlib.suppress(ValueError):
-        return bool(ipaddress.ip_address(name))
-    return False
 
 
 def _is_secure(facts: ServerFacts, protocols: Protocols) -> bool:

@@ -5,10 +5,10 @@ Where two causes fit, both are named. Where none fits, the finding is `unknown`,
 
 import dataclasses
 import datetime as dt
-import ipaddress
 from collections.abc import Iterator
 from typing import Final
 
+from acredssp.arguments import is_ip_address
 from acredssp.diagnosis.catalogue import Finding, Severity, found
 from acredssp.diagnosis.questions import ChallengeFacts
 from acredssp.diagnosis.server import ServerFacts, judge_server, of_failure
@@ -321,7 +321,7 @@ def _of_refusal(facts: LogonFacts, error: AuthenticationError) -> Iterator[Findi
     elif status == _NTLM_UNSUPPORTED or status.stands_for in _ON_STATUS:
         name = _ON_STATUS.get(status.stands_for, "ntlm-disabled")
         yield found(name, status=str(status))
-        if name in {"account-restriction", "ntlm-disabled"} and facts.mechanism == "ntlm" and _is_address(facts.host):
+        if name in {"account-restriction", "ntlm-disabled"} and facts.mechanism == "ntlm" and is_ip_address(facts.host):
             yield found("ntlm-by-address", host=facts.host)
     else:
         yield from _of_other_status(facts, status)
@@ -343,14 +343,6 @@ def _of_other_status(facts: LogonFacts, status: NTSTATUS) -> Iterator[Finding]:
         yield found("spn-wrong-key", spn=facts.spn)
     elif known is NTSTATUS.STATUS_NOT_SUPPORTED:
         yield from _of_version(facts)
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _of_end(facts: LogonFacts, error: CredSSPError, seen: list[Finding]) -> Iterator[Finding]:

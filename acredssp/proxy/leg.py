@@ -210,8 +210,7 @@ class Target:
         """
         config = self.config.with_credential(credentials)
         carriage = self.around(self._carriage(request), f"target {self.name}")
-        clock, name = asyncio.get_running_loop().time, self.settings.certificate_name
-        by_name = name and ":" not in name and not name.replace(".", "").isdigit()  # no KDC is asked for an IP address
+        clock = asyncio.get_running_loop().time
         begun, counted = clock(), self.pool.connection(address)
         try:
             streams = await open_connection(
@@ -220,7 +219,7 @@ class Target:
                 config=config,
                 carriage=carriage,
                 server_hostname=self._name_at(address),
-                spn=self.settings.spn or (f"TERMSRV/{name}" if by_name else None),
+                spn=self.settings.spn or None,
                 handshake_timeout=logon_timeout,
                 connect_timeout=self.settings.connect_timeout,
             )

@@ -205,7 +205,7 @@ async def test_streams_keep_no_more_than_their_limit_and_one_read(serving):
     ("names", "server_name", "target"),
     [
         ({}, "", "TERMSRV/127.0.0.1"),
-        ({"server_hostname": "localhost"}, "localhost", "TERMSRV/127.0.0.1"),
+        ({"server_hostname": "localhost"}, "localhost", "TERMSRV/localhost"),
         ({"spn": "HTTP/web"}, "", "HTTP/web"),
         ({"server_hostname": "localhost", "spn": "HTTP/web"}, "localhost", "HTTP/web"),
     ],

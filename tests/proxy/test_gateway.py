@@ -241,21 +241,28 @@ async def test_the_hint_about_a_certificate_names_settings(world):
 
 
 @pytest.mark.parametrize(
-    ("name", "spn"),
-    [("desktop.example", "TERMSRV/desktop.example"), ("192.0.2.7", None), ("2001:db8::7", None), ("", None)],
+    ("names", "asked"),
+    [
+        ('certificate_name = "desktop.example"', ("desktop.example", None)),
+        (
+            'certificate_name = "desktop.example"\nspn = "TERMSRV/farm.example"',
+            ("desktop.example", "TERMSRV/farm.example"),
+        ),
+        ("", ("127.0.0.1", None)),
+    ],
 )
-async def test_a_kdc_is_asked_for_the_name_of_the_certificate_but_for_no_address(world, monkeypatch, name, spn):
-    asked, open_connection = [], leg.open_connection
+async def test_a_target_is_asked_for_by_the_names_of_its_settings(world, monkeypatch, names, asked):
+    found, open_connection = [], leg.open_connection
 
-    def noted(*arguments, spn, **options):
-        asked.append(spn)
-        return open_connection(*arguments, spn=spn, **options)
+    def noted(*arguments, server_hostname, spn, **options):
+        found.append((server_hostname, spn))
+        return open_connection(*arguments, server_hostname=server_hostname, spn=spn, **options)
 
     monkeypatch.setattr(leg, "open_connection", noted)
-    async with world(f'{INJECTED}\ncertificate_name = "{name}"') as (here, _):
+    async with world(f"{INJECTED}\n{names}") as (here, _):
         await leave(await here.connect())
         await here.until_ended()
-    assert asked == [spn]
+    assert found == [asked]
 
 
 async def test_a_client_that_leaves_while_its_target_leg_is_made_leaves_nothing_behind(world):

@@ -19,11 +19,14 @@ KERB_TICKET_LOGON = struct.Struct("<IIIIQQ")
 """MessageType, Flags, lengths of ServiceTicket and TicketGrantingTicket, and where both begin: as Remote Credential
 Guard's credBuffer has it, [MS-CSSP] 2.2.1.2.3.1."""
 
+_MODULE = (Path(__file__).parent.parent / "vectors" / "kerberos.asn").read_text("utf-8")
+"""Is read here, since a test with an event loop may read no file."""
+
 
 @functools.cache
 def module():
     """RFC 4120's ASN.1, compiled where a test needs it, since every process of tests imports this file."""
-    return asn1tools.compile_files(str(Path(__file__).parent.parent / "vectors" / "kerberos.asn"), "der")
+    return asn1tools.compile_string(_MODULE, "der")
 
 
 @dataclasses.dataclass(frozen=True)
