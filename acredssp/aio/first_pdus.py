@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Final, cast
 
-from acredssp.aio.relaying import Streams, WouldWait, at_once
+from acredssp.aio.relaying import Streams, pass_read_ahead
 from acredssp.aio.writing import write_if_open
 from acredssp.arguments import expect
 from acredssp.rdp import (
@@ -23,7 +23,6 @@ from acredssp.rdp import (
 
 __all__ = ["ClientLeft", "exchange_mcs", "pass_until_answer"]
 
-_READ_SIZE: Final = 2**16
 _MOST_WAITING: Final = 2**16
 """The most bytes that wait for the target before the client has to wait."""
 
@@ -112,12 +111,8 @@ class _Passing(asyncio.Protocol):
     def begin(self) -> None:
         """Replace the stream, and pass on the data that the stream has read already."""
         self._transport.set_protocol(self)
-        try:
-            while self._reader.exception() is None and (data := at_once(self._reader.read(_READ_SIZE))):
-                self.data_received(data)
-        except WouldWait:
-            return
-        self._leave()
+        if self._reader.exception() is not None or pass_read_ahead(self._reader, self.data_received):
+            self._leave()
 
     def end(self) -> None:
         """Make the stream the protocol of the transport again."""

@@ -51,6 +51,7 @@ __all__ = [
     "Streams",
     "WouldWait",
     "at_once",
+    "pass_read_ahead",
     "relay",
 ]
 
@@ -384,25 +385,20 @@ class _End(Borrower):
 
     def take_over(self) -> None:
         """Take the place of the stream's own protocol on the transport."""
-        try:
-            at_once(self._writer.drain())
-        except WouldWait:
-            self.full = True
-        except Exception:  # noqa: BLE001, S110 - the reader has the same error, and take_buffered handles it
-            pass
+        if not self._transport.is_closing() and self._transport.get_write_buffer_size():
+            try:
+                at_once(self._writer.drain())
+            except WouldWait:
+                self.full = True
+            except Exception:  # noqa: BLE001, S110 - the reader has the same error, and take_buffered handles it
+                pass
         self._transport.set_protocol(self)
 
     def take_buffered(self) -> None:
         """Pass on the bytes that the stream has read ahead, and the end of the connection if it has ended already."""
         error = self._reader.exception()
-        try:
-            while error is None and (data := at_once(self._reader.read(_READ_SIZE))):
-                self.data_received(data)
-        except WouldWait:
-            pass
-        else:
-            if error is None:
-                self.eof_received()
+        if error is None and pass_read_ahead(self._reader, self.data_received):
+            self.eof_received()
         if self._transport.is_closing():  # `connection_lost` may never be called
             self.cut()
             self._end(error)
@@ -659,6 +655,33 @@ def at_once(coroutine: Coroutine[object, None, _T]) -> _T:
         return cast("_T", result.value)
     coroutine.close()
     raise WouldWait
+
+
+def pass_read_ahead(reader: asyncio.StreamReader, receive: Callable[[bytes], object]) -> bool:
+    """Hand over the bytes that a stream has read ahead; return whether the stream has ended behind them.
+
+    The connection of the stream must not be broken: `reader.exception()` is None.
+
+    Raises:
+        RuntimeError: Another task is reading from the stream.
+    """
+    if _has_nothing(reader):
+        return False
+    try:
+        while data := at_once(reader.read(_READ_SIZE)):
+            receive(data)
+    except WouldWait:
+        return False
+    return True
+
+
+def _has_nothing(reader: asyncio.StreamReader) -> bool:
+    """Whether it is sure that a `read` would only wait, which takes a `read` several times as long to find out.
+
+    asyncio's readers keep their bytes, and who waits for bytes, in these attributes. Other readers may lack them.
+    """
+    taken = getattr(reader, "_buffer", True) or getattr(reader, "_waiter", True)
+    return not (taken or reader.at_eof())
 
 
 def _check(
