@@ -72,7 +72,7 @@ class Connection:
     ) -> None:
         self.id = connection_id()
         self.front = Front(plan, source_of(peer), slot, node, self._passthrough)
-        self._record = ConnectionRecord(connection_id=self.id, listener=str(plan.settings.address), peer=peer)
+        self._record = ConnectionRecord(connection_id=self.id, listener=plan.address, peer=peer)
         self._domains = plan.domains
         self._slot = slot
         self._node = node
@@ -95,7 +95,7 @@ class Connection:
         """
         self._task = asyncio.current_task()
         try:
-            self._slot.take_source(source_of(self._record.peer))
+            self._slot.take_source(self.front.source)
         except Limited as limited:
             self.front.refused = limited
             self._record.reason = str(limited)
@@ -161,25 +161,32 @@ class Connection:
         """Pass bytes between client and target until both have ended."""
         assert self.front.leg is not None
         self._writer = writer
-        clock = asyncio.get_running_loop().time
-        credentials, begun, outcome = take_credentials(writer), clock(), "no_session"
+        loop, outcome = asyncio.get_running_loop(), "no_session"
+        credentials, begun, late = take_credentials(writer), loop.time(), loop.call_later(_FIRST_PDUS, self._no_session)
         if credentials is not None:
             credentials.zero()
         if self._cut:
             writer.transport.abort()
         self._announce(self.front.leg)
         try:
-            async with asyncio.timeout(_FIRST_PDUS):
-                first_up, first_down = await exchange_mcs((reader, writer), self.front.leg.streams)
-            self._record.seconds["mcs"] = clock() - begun
+            first_up, first_down = await exchange_mcs((reader, writer), self.front.leg.streams)
+            late.cancel()
+            self._record.seconds["mcs"] = loop.time() - begun
             outcome = "relayed"
             await self._relay((reader, writer), self.front.leg, first_down, Recording(sink=self._look, lossy=True))
             self._record.bytes_up += first_up
         except (OSError, EOFError, CredSSPError) as error:
-            self._record.reason = f"the first PDUs of MCS could not be passed on: {error or type(error).__name__}"
+            why = self._record.reason or error or type(error).__name__
+            self._record.reason = f"the first PDUs of MCS could not be passed on: {why}"
         finally:
+            late.cancel()
             writer.transport.abort()
             self._ended(outcome)
+
+    def _no_session(self) -> None:
+        assert self._writer is not None
+        self._record.reason = f"they did not come within {_FIRST_PDUS:g} seconds"
+        self._writer.transport.abort()
 
     @staticmethod
     def _passthrough(route: Route, asked: rdp.RouteRequest) -> rdp.Passthrough:
@@ -247,13 +254,13 @@ class Connection:
 
     def _announce(self, leg: Leg) -> None:
         """Enter the connection in the directory, which all nodes read."""
-        peer = self._record.peer
+        peer, self._record.host = self._record.peer, str(leg.address)
         entry = Entry(
             id=self.id,
             node=self._node.name,
             user=str(self.front.account or self.front.claimed),
             target=leg.target,
-            host=str(leg.address),
+            host=self._record.host,
             client=str(Address(*peer[:2]) if isinstance(peer, tuple) else peer),
             since=time.time(),
         )
@@ -271,7 +278,7 @@ class Connection:
         self._node.withdraw(self.id)
         if leg is not None:
             leg.close()
-            record.host, record.target_mechanism = str(leg.address), leg.mechanism
+            record.host, record.target_mechanism = record.host or str(leg.address), leg.mechanism
         if found is not None:
             record.redirected_to = found.host[:_LONGEST_NAME] or "a host without a name"
         record.target = self.front.target.name if self.front.target else ""

@@ -57,6 +57,7 @@ class ListenerPlan:
 
     Attributes:
         settings: Its settings.
+        address: Its address, in text.
         config: The configuration of its server.
         routes: Its routes, in their order.
         targets: All targets by name, for the plug-ins of routes.
@@ -64,6 +65,7 @@ class ListenerPlan:
     """
 
     settings: ListenerSettings
+    address: str
     config: ServerConfig
     routes: Sequence[Route]
     targets: Mapping[str, Target]

@@ -279,7 +279,7 @@ class Gateway:
             connection.begin()
         except Limited:
             return Deny()
-        self._tell_open()
+        self._observer.now_open(self._count)
         return connection
 
     def _handshake_ended(self, address: str, report: HandshakeReport) -> None:
@@ -291,7 +291,7 @@ class Gateway:
             if report.error is None:
                 self._relaying.add(connection)
             connection.handshake_ended(report)
-            self._tell_open()
+            self._observer.now_open(self._count)
 
     def _turned_away(self, address: str, report: HandshakeReport) -> None:
         """Tell of a connection that the library ended before there was a `Connection`; one line a second at most."""
@@ -323,11 +323,11 @@ class Gateway:
         self._one_ended.set()
         self._relaying.discard(connection)
         self._observer.ended(record)
-        self._tell_open()
+        self._observer.now_open(self._count)
 
-    def _tell_open(self) -> None:
+    def _count(self) -> tuple[int, int]:
         relays = len(self._relaying)
-        self._observer.now_open(len(self._connections) - relays, relays)
+        return len(self._connections) - relays, relays
 
     def _protocol(self) -> asyncio.BaseProtocol:
         loop = asyncio.get_running_loop()

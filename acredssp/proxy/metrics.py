@@ -11,8 +11,10 @@ for that variable as it is imported, so `service` sets it before it imports this
 """
 
 import asyncio
+import collections
 import functools
 import os
+from collections.abc import Callable
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
@@ -38,12 +40,14 @@ class Metrics(Observer):
         new: Any = {"namespace": "acredssp_proxy", "registry": self._registry}
         gauge = Gauge("open_connections", "Connections now.", ["phase"], multiprocess_mode="livesum", **new)
         self._open = gauge.labels("handshake"), gauge.labels("relay")
-        self._now_open = (0, 0)
+        self._now_open: Callable[[], tuple[int, int]] = lambda: (0, 0)
         self._draining = Gauge("draining", "Processes that end.", multiprocess_mode="livesum", **new)
         counter = Counter("connections", "Connections that have ended.", ["outcome", "ended_by", "target"], **new)
         self._ended = functools.cache(counter.labels)
         self._new_records: list[ConnectionRecord] = []
         """The connections that have ended since the last `flush`."""
+        self._new_handshakes: list[tuple[str, str]] = []
+        """Outcome and hook of the handshakes that have ended since then."""
         self._timer: asyncio.TimerHandle | None = None
         self._limited = Counter("limited", "Connections that a limit has refused or ended.", ["limit"], **new)
         counter = Counter("handshakes", "Handshakes that have ended.", ["outcome", "hook"], **new)
@@ -58,23 +62,32 @@ class Metrics(Observer):
         self._store = Gauge("store_up", "Whether the store answers.", multiprocess_mode="livemostrecent", **new)
         self._reloads = Counter("reloads", "Times that the settings were read again.", ["result"], **new)
 
-    def now_open(self, handshakes: int, relays: int) -> None:
-        """Note how many connections there are."""
-        self._now_open = handshakes, relays
+    def now_open(self, count: Callable[[], tuple[int, int]]) -> None:
+        """Note that there are other connections than before."""
+        self._now_open = count
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_TOGETHER, self.flush)
 
     def flush(self) -> None:
         """Pass to prometheus_client what was collected. This must run in the thread of the loop."""
-        for gauge, count in zip(self._open, self._now_open, strict=True):
+        if self._timer is not None:
+            self._timer.cancel()
+        for gauge, count in zip(self._open, self._now_open(), strict=True):
             gauge.set(count)
+        for (outcome, hook), count in collections.Counter(self._new_handshakes).items():
+            self._handshakes(outcome, hook).inc(count)
+        ended = collections.Counter((each.outcome, each.ended_by, each.target) for each in self._new_records)
+        for (outcome, ended_by, target), count in ended.items():
+            self._ended(outcome, ended_by, target).inc(count)
         for record in self._new_records:
-            self._ended(record.outcome, record.ended_by, record.target).inc()
             for name, seconds in record.seconds.items():
                 (self._relay if name == "relay" else self._stage(_LEG.get(name, "both"), name)).observe(seconds)
         self._up_bytes.inc(sum(record.bytes_up for record in self._new_records))
         self._down_bytes.inc(sum(record.bytes_down for record in self._new_records))
-        self._new_records, self._timer = [], None
+        self._new_records, self._new_handshakes, self._timer = [], [], None
 
     def set_draining(self) -> None:
         """Note that this process ends."""
@@ -82,7 +95,8 @@ class Metrics(Observer):
 
     def handshake(self, report: HandshakeReport) -> None:
         """Note a handshake that has ended."""
-        self._handshakes(report.outcome, report.hook).inc()
+        self._new_handshakes.append((report.outcome, report.hook))
+        self._flush_soon()
         if report.session is None and (limit := limit_of(report)):
             self._limited.labels(limit).inc()
 

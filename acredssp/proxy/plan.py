@@ -126,8 +126,9 @@ def _plan(settings: Settings, winbind: _Winbind, around: Around) -> Plan:
             lookup = _counted(lookup)
         config = _server_config(listener, place, winbind, accounts, lookup, problems)
         if config is not None:
-            listeners[str(listener.address)] = ListenerPlan(
-                settings=listener, config=config, routes=routes, targets=targets, domains=accounts.domains
+            address, domains = str(listener.address), accounts.domains
+            listeners[address] = ListenerPlan(
+                settings=listener, address=address, config=config, routes=routes, targets=targets, domains=domains
             )
     for name, section in {"admin": settings.admin, "api": settings.api}.items():
         if section is not None and section.address.port and str(section.address) in listeners:

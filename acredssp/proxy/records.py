@@ -9,6 +9,7 @@ import itertools
 import json
 import logging
 import operator
+from collections.abc import Callable
 from typing import Final
 
 from acredssp import HandshakeReport
@@ -103,8 +104,8 @@ def limit_of(report: HandshakeReport) -> str:
 class Observer:
     """Told of what happens in a gateway. This one logs each connection that has ended."""
 
-    def now_open(self, handshakes: int, relays: int) -> None:
-        """Note how many connections there are."""
+    def now_open(self, count: Callable[[], tuple[int, int]]) -> None:
+        """Note that there are other connections than before: `count` returns how many handshakes and relays."""
 
     def handshake(self, report: HandshakeReport) -> None:
         """Note a handshake of a client that has ended, also where it never became a connection."""

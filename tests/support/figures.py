@@ -11,7 +11,7 @@ class Node:
 
     def __init__(self, *, relays=0, handshakes=0):
         self.metrics = Metrics()
-        self.metrics._now_open = handshakes, relays
+        self.metrics._now_open = lambda: (handshakes, relays)
 
     def handshakes(self, outcome, count, hook=""):
         self.metrics._handshakes(outcome, hook).inc(count)
