@@ -10,6 +10,7 @@ import datetime as dt
 import functools
 import logging
 import ssl
+from collections.abc import Callable
 from typing import Any, Final, Literal
 
 from acredssp import tls_config
@@ -51,6 +52,7 @@ from acredssp.mechanisms.ntlm.acceptor import NTLMIdentity
 from acredssp.policy import Policy
 from acredssp.status import SecurityStatus
 from acredssp.trust import Judgement, Trust, Verdict
+from acredssp.values import copier
 from acredssp.wire.ts_credentials import TSCredentials
 
 __all__ = ["ClientConfig", "NTLMIdentity", "ServerConfig"]
@@ -134,9 +136,7 @@ class ClientConfig:
             TypeError, ValueError, PolicyError: The credential cannot be used, as where a configuration is made of it.
         """
         _check_credential(authenticate)
-        other = ClientConfig.__new__(ClientConfig)
-        for name in _FOR_EVERY_CREDENTIAL:
-            object.__setattr__(other, name, getattr(self, name))
+        other = _without_credential(self)
         object.__setattr__(other, "authenticate", authenticate)
         other._choose()  # noqa: SLF001 - of the same class
         return other
@@ -397,11 +397,11 @@ class ClientConfig:
         return self.authenticate if isinstance(self.authenticate, Password) else Nothing()
 
 
-_FOR_EVERY_CREDENTIAL: Final = (
+_without_credential: Final[Callable[[ClientConfig], ClientConfig]] = copier((
     "delegate", "delegation", "credential_class", "mutual_auth", "policy", "trust", "ssl_context", "workstation",
     "_trust",
-)  # fmt: skip
-"""The attributes of a `ClientConfig` that are the same for every credential, so that `with_credential` copies them."""
+))  # fmt: skip
+"""Copies the attributes of a configuration that are the same for every credential."""
 
 
 def _check_credential(credential: Credential) -> None:

@@ -174,7 +174,7 @@ class HostPool:
             who: Whose connection it is: an account that has logged on, a name that a client claims, or None.
             token: The client's routing token, which may name a host.
         """
-        up = [host for host in self.hosts if self.is_up(host)]
+        up = [host for host in self._hosts.values() if self.is_up(host)]
         chances = {host.address: (host.connections, self._chance()) for host in up}
         addresses = sorted(chances, key=chances.__getitem__)
         first = self.named(token) or await self._last(who)
@@ -185,6 +185,8 @@ class HostPool:
 
         `Cookie: msts=` has the IP address and the port of a host. Other tokens are those of `tokens`.
         """
+        if not token:
+            return None
         if token in self._tokens:
             return self._tokens[token]
         named = msts_address(token)

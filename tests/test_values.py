@@ -15,6 +15,7 @@ from acredssp.core.results import HandshakeInfo
 from acredssp.credentials import Account, DelegatedKind
 from acredssp.mechanisms.base import Principal
 from acredssp.mechanisms.ntlm.acceptor import NTLMIdentity
+from acredssp.values import copier
 
 INFO = HandshakeInfo(
     6, "ntlm", Principal("bob", "", known_as=Account("bob")), DelegatedKind.PASSWORD, "TLSv1.3", "x", None, "why"
@@ -54,3 +55,11 @@ def test_every_frozen_value_that_is_compiled_says_how_it_is_copied(path):
     for node in ast.walk(ast.parse((ROOT / path).read_text("utf-8"))):
         if isinstance(node, ast.ClassDef) and any("frozen=True" in ast.unparse(each) for each in node.decorator_list):
             assert {each.name for each in node.body if isinstance(each, ast.FunctionDef)} & {"__copy__", "__reduce__"}
+
+
+def test_a_copier_copies_the_attributes_that_it_names_and_no_others():
+    copied = copier(["netbios_computer", "netbios_domain"])(NTLMIdentity("WS", "CONTOSO", dns_domain="contoso.com"))
+    assert type(copied) is NTLMIdentity
+    assert (copied.netbios_computer, copied.netbios_domain) == ("WS", "CONTOSO")
+    with pytest.raises(AttributeError):
+        _ = copied.dns_domain

@@ -588,7 +588,7 @@ class _Recorder:
         except Exception as error:  # noqa: BLE001 - whatever a sink of somebody else's raises
             self._fail(error)
             return
-        if inspect.isawaitable(answer):
+        if not isinstance(answer, bool) and inspect.isawaitable(answer):
             self._first = answer
             self._task = self._relay.loop.create_task(self._run(len(data)))
         else:

@@ -13,6 +13,7 @@ and would later be taken for protected ones.
 
 import dataclasses
 import enum
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Final, NoReturn, assert_never
@@ -36,6 +37,7 @@ from acredssp.errors import (
 )
 from acredssp.mechanisms.base import Answered, Question
 from acredssp.status import NTSTATUS, SecurityStatus, Stage
+from acredssp.values import copier
 from acredssp.wire import early_auth, first_bytes, preconnection, tls_record, x224
 from acredssp.wire.early_auth import AuthorizationResult
 from acredssp.wire.first_bytes import OTHER_SIDE_TLS
@@ -169,11 +171,11 @@ class RDP:
 
     def _check_beside_request(self) -> None:
         """Refuse a request if the carriage also has an attribute that the request replaces."""
-        if self.request is None:
+        if self.request is None or _beside_request(self) == _NOTHING_BESIDE:
             return
-        for name, none in _BESIDE_REQUEST:
-            if getattr(self, name) != none:
-                raise ValueError(f"request and {name}: expected one of them, got both")
+        names = _BESIDE_REQUEST
+        first = next(name for name, none in zip(names, _NOTHING_BESIDE, strict=True) if getattr(self, name) != none)
+        raise ValueError(f"request and {first}: expected one of them, got both")
 
     def with_request(self, request: ConnectionRequest) -> "RDP":
         """Return this carriage with another `request`, for one connection of a gateway.
@@ -185,11 +187,9 @@ class RDP:
             ValueError: The carriage has a cookie, routing token, correlation id or flags of its own.
         """
         expect("request", request, ConnectionRequest)
-        other = object.__new__(type(self))
-        for name in _ATTRIBUTES:
-            object.__setattr__(other, name, getattr(self, name))
+        other = _copy(self)
         object.__setattr__(other, "request", request)
-        other._check_beside_request()
+        other._check_beside_request()  # noqa: SLF001 - of the same class
         return other
 
     def new_request(self, flags: RequestFlags) -> ConnectionRequest:
@@ -220,9 +220,12 @@ class RDP:
         return RDPAcceptor(self, config, new_context)
 
 
-_BESIDE_REQUEST: Final = (("cookie", ""), ("routing_token", ""), ("correlation_id", None), ("request_flags", _NO_FLAGS))
-"""The attributes of a carriage that `RDP.request` replaces. Beside a request, each must have the value given here."""
-_ATTRIBUTES: Final = tuple(field.name for field in dataclasses.fields(RDP))
+_BESIDE_REQUEST: Final = ("cookie", "routing_token", "correlation_id", "request_flags")
+"""The attributes of a carriage that `RDP.request` replaces."""
+_NOTHING_BESIDE: Final = ("", "", None, _NO_FLAGS)
+"""The values that these attributes must have beside a request."""
+_beside_request: Final = operator.attrgetter(*_BESIDE_REQUEST)
+_copy: Final[Callable[[RDP], RDP]] = copier([field.name for field in dataclasses.fields(RDP)])
 
 
 class _RDPHandshake(ABC):

@@ -39,6 +39,23 @@ class OutputError(OSError):
     """The standard output cannot be written."""
 
 
+class _Errors:
+    """A block that writes: raises `OutputError` where the block cannot write, or ignores that if it is quiet."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+
+    def __enter__(self) -> None:
+        """Nothing is made: each line of a log comes here."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> bool:
+        if not isinstance(error, OSError | ValueError):  # a ValueError says that this process has closed the stream
+            return False
+        if not self._quiet:
+            raise _output_error(error) from None
+        return True
+
+
 class _Guarded:
     """A text stream that raises `OutputError` if text cannot be written, or drops such text if it is quiet.
 
@@ -49,14 +66,14 @@ class _Guarded:
 
     def __init__(self, stream: TextIO | None, *, quiet: bool = False) -> None:
         self._stream = stream
-        self._quiet = quiet
+        self._errors = _Errors(quiet=quiet)
         self._impatient: WholeLines | None = None
         if stream is not None and hasattr(stream, "reconfigure"):  # a stand-in for a stream may lack the method
             stream.reconfigure(errors="backslashreplace")
 
     def write(self, text: str) -> int:
         """Write text, as a text stream does."""
-        with self._errors():
+        with self._errors:
             if self._stream is None:
                 raise OSError("it is closed")
             if self._impatient is not None:
@@ -67,7 +84,7 @@ class _Guarded:
 
     def write_bytes(self, data: bytes) -> None:
         """Write bytes as they are, behind the text that was written before; nothing stays in a buffer."""
-        with self._errors():
+        with self._errors:
             if self._stream is None:
                 raise OSError("it is closed")
             self._stream.flush()
@@ -81,18 +98,9 @@ class _Guarded:
 
     def flush(self) -> None:
         """Flush the stream, as a text stream does."""
-        with self._errors():
+        with self._errors:
             if self._stream is not None:
                 self._stream.flush()
-
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, ValueError) as error:  # a ValueError says that this process has closed the stream
-            if self._quiet:
-                return
-            raise _output_error(error) from None
 
     def isatty(self) -> bool:
         """Return whether the stream is a terminal."""

@@ -81,7 +81,7 @@ def log_record(record: ConnectionRecord) -> None:
     level = logging.INFO if record.outcome in _EXPECTED else logging.WARNING
     if _logger.isEnabledFor(level):  # `log` would look for its caller in the frames, which nobody asks for
         extra = {"connection_id": record.connection_id, "told": told}
-        _logger.handle(_logger.makeRecord(_logger.name, level, __file__, 0, "%s", (_Line(told),), None, extra=extra))
+        _logger.handle(_logger.makeRecord(_logger.name, level, "records", 0, _Line(told), (), None, extra=extra))
 
 
 class _Line:
