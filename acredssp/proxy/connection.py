@@ -71,11 +71,8 @@ class Connection:
         on_end: Callable[["Connection", ConnectionRecord], None],
     ) -> None:
         self.id = connection_id()
-        self.front = Front(plan, source_of(peer), slot, node, self._passthrough)
+        self.front = Front(plan, source_of(peer), slot, node, self._passthrough, plan.routes)
         self._record = ConnectionRecord(connection_id=self.id, listener=plan.address, peer=peer)
-        self._domains = plan.domains
-        self._slot = slot
-        self._node = node
         self._on_end = on_end
         self._silence: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[Any] | None = None
@@ -95,13 +92,14 @@ class Connection:
         """
         self._task = asyncio.current_task()
         try:
-            self._slot.take_source(self.front.source)
+            self.front.slot.take("connections")
+            self.front.slot.take("connections_per_source", self.front.source)
         except Limited as limited:
             self.front.refused = limited
             self._record.reason = str(limited)
             self._ended("limited")
             raise
-        self._silence = asyncio.get_running_loop().call_later(self._slot.settings.first_bytes, self._late)
+        self._silence = asyncio.get_running_loop().call_later(self.front.slot.settings.first_bytes, self._late)
 
     def cut(self, why: str) -> None:
         """End the connection at once; harmless when it has ended.
@@ -119,11 +117,11 @@ class Connection:
         """Whether a kick is for this connection. Who logs on at the target is known by token or cookie alone."""
         if kick.connection:
             return kick.connection == self.id
-        account, claimed = self.front.account, self.front.claimed
+        account, claimed, domains = self.front.account, self.front.claimed, self.front.plan.domains
         if account is not None:
-            return account in AccountNames([kick.user], self._domains)
-        kicked, claims = self._domains.account(kick.user), self._domains.account(claimed)
-        return claims in AccountNames([kick.user], self._domains) or kicked in AccountNames([claimed], self._domains)
+            return account in AccountNames([kick.user], domains)
+        kicked, claims = domains.account(kick.user), domains.account(claimed)
+        return claims in AccountNames([kick.user], domains) or kicked in AccountNames([claimed], domains)
 
     def route(self, asked: rdp.RouteRequest) -> rdp.RouteAnswer | Awaitable[rdp.RouteAnswer]:
         """Choose the route after the client's Connection Request has come. This is the server's hook `route`."""
@@ -146,7 +144,7 @@ class Connection:
             self._ended(str(report.outcome), getattr(report.error, "nt_status", None))
 
     def _late(self) -> None:
-        most = self._slot.settings.first_bytes
+        most = self.front.slot.settings.first_bytes
         self.front.refused = Limited("first_bytes", f"no Connection Request came within {most:g} seconds")
         self.cut("first_bytes")
 
@@ -203,7 +201,7 @@ class Connection:
         try:
             if self._cut:
                 return
-            logon = self._slot.settings.logon
+            logon = self.front.slot.settings.logon
             leg, early, confirm = await connect(route.target, route.settings, asked, (reader, writer), logon)
             outcome = "passed_on"
             self.front.leg, self._writer = leg, writer
@@ -233,7 +231,7 @@ class Connection:
 
     async def _relay(self, client: Streams, leg: Leg, first_down: bytes, recording: Recording | None = None) -> None:
         """Relay until both sides have ended or a limit is reached; record the bytes, and the side that ended first."""
-        loop, limits, record = asyncio.get_running_loop(), self._slot.settings, self._record
+        loop, limits, record = asyncio.get_running_loop(), self.front.slot.settings, self._record
         begun = loop.time()
         timer = loop.call_later(limits.total, self.cut, "total") if limits.total else None
         try:
@@ -254,17 +252,11 @@ class Connection:
 
     def _announce(self, leg: Leg) -> None:
         """Enter the connection in the directory, which all nodes read."""
-        peer, self._record.host = self._record.peer, str(leg.address)
-        entry = Entry(
-            id=self.id,
-            node=self._node.name,
-            user=str(self.front.account or self.front.claimed),
-            target=leg.target,
-            host=self._record.host,
-            client=str(Address(*peer[:2]) if isinstance(peer, tuple) else peer),
-            since=time.time(),
-        )
-        self._node.announce(entry)
+        record, node, user = self._record, self.front.node, str(self.front.account or self.front.claimed)
+        record.host = str(leg.address)
+        client = str(Address(*record.peer[:2]) if isinstance(record.peer, tuple) else record.peer)
+        entry = {"user": user, "target": leg.target, "host": record.host, "client": client}
+        node.announce(Entry(id=self.id, node=node.name, since=time.time(), **entry))
 
     def _ended(self, outcome: str, status: object = None) -> None:
         """Give back the connection's slot and its leg, complete the record, and report the record.
@@ -274,8 +266,8 @@ class Connection:
             status: The NTSTATUS that the library has sent to the user. It is recorded unless the gateway refused.
         """
         record, leg, refused, found = self._record, self.front.leg, self.front.refused, self._watch.found
-        self._slot.close()
-        self._node.withdraw(self.id)
+        self.front.slot.close()
+        self.front.node.withdraw(self.id)
         if leg is not None:
             leg.close()
             record.host, record.target_mechanism = record.host or str(leg.address), leg.mechanism

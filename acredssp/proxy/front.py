@@ -98,7 +98,7 @@ class Front:
     slot: Slot
     node: Node
     pass_on: Callable[[Route, rdp.RouteRequest], rdp.Passthrough]
-    routes: Sequence[Route] = ()
+    routes: Sequence[Route]
     target: Target | None = None
     leg: Leg | None = None
     account: Account | None = None
@@ -110,9 +110,6 @@ class Front:
     _token: str = ""
     _grant: Grant | None = None
     _attempt: LogonAttempt | None = None
-
-    def __post_init__(self) -> None:
-        self.routes = self.plan.routes
 
     # --- before TLS ---
 
@@ -152,9 +149,9 @@ class Front:
     def _route_here(self, flags: rdp.RequestFlags) -> rdp.RouteAnswer:
         """Have the user log on here."""
         settings = self.plan.settings
-        if flags & rdp.RequestFlags.REDIRECTED_AUTHENTICATION_MODE_REQUIRED:
+        if flags and flags & rdp.RequestFlags.REDIRECTED_AUTHENTICATION_MODE_REQUIRED:
             return self._turned_away("the client asks for remote credential guard", rdp.FailureCode.INCONSISTENT_FLAGS)
-        if flags & rdp.RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED and not settings.restricted_admin:
+        if not settings.restricted_admin and flags and flags & rdp.RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED:
             return self._turned_away("the client asks for restricted admin", rdp.FailureCode.INCONSISTENT_FLAGS)
         answered = _WITH_RESTRICTED_ADMIN if settings.restricted_admin else _FLAGS
         return rdp.RDPRoute(self.plan.config, hybrid_ex=settings.hybrid_ex, response_flags=answered)
@@ -168,7 +165,7 @@ class Front:
         self.target = route.target
         self.claimed = self._grant.user if self._grant and route.by_token else asked.request.cookie or ""
         try:
-            self.slot.take_target(self.target.name)
+            self.slot.take("connections_per_target", self.target.name)
         except Refused as refused:
             self.refused = refused
             return _NOT_HERE
@@ -215,7 +212,7 @@ class Front:
         self.account = account
         if self._attempt is not None:
             self.node.begin(self._attempt.succeeded())
-        self.slot.take_user(account)
+        self.slot.take("connections_per_user", account)
         route = next(fitting(self.routes, who, account))
         if route.target is not None and not route.by_token and route.target.settings.credentials == "delegated":
             self._lead(route.target, route, who)
@@ -242,11 +239,10 @@ class Front:
             Refused: There are too many connections to it, or the user will delegate nothing.
         """
         self.target = target
-        self.slot.take_target(target.name)
+        self.slot.take("connections_per_target", target.name)
         self._request = request = _passed_on(who.request, route)
-        if target.settings.credentials != "delegated" or request is None or not request.flags:
-            return
-        if request.flags & rdp.RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED:
+        flags = request.flags if request and target.settings.credentials == "delegated" else None
+        if flags and flags & rdp.RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED:
             raise _no_password(target, DelegatedKind.NOTHING)
 
     async def admit(self, who: Admission) -> bool:

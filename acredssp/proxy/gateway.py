@@ -1,7 +1,6 @@
 """The listeners of the gateway: their plan, reload and drain. Each connection is a `Connection`."""
 
 import asyncio
-import collections
 import contextlib
 import functools
 import pathlib
@@ -63,7 +62,7 @@ class Gateway:
         self._processes = processes
         self._around = around
         self._sockets = None if sockets is None else dict(sockets)
-        self._counts: Counts = collections.Counter()
+        self._counts: Counts = {}
         self._lines = Sparingly()
         self._unsaid = 0
         """Connections that were turned away since the last line about one."""

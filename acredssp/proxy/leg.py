@@ -2,8 +2,9 @@
 
 import asyncio
 import dataclasses
+import functools
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 from acredssp import (
     NTSTATUS,
@@ -158,10 +159,7 @@ class Target:
         Raises:
             Refused: No host can be connected to, or the logon failed.
         """
-
-        def begin(address: Address) -> Awaitable[Leg]:
-            return self.log_on_at(address, credentials, request, logon_timeout=logon_timeout)
-
+        begin = functools.partial(self.log_on_at, credentials=credentials, request=request, logon_timeout=logon_timeout)
         return await self.reach(account, token, begin)
 
     async def reach(self, who: Account | str | None, token: str, begin: Callable[[Address], Awaitable[Leg]]) -> Leg:
@@ -218,7 +216,7 @@ class Target:
                 address.port,
                 config=config,
                 carriage=carriage,
-                server_hostname=self._name_at(address),
+                server_hostname=self.settings.certificate_name or address.host,
                 spn=self.settings.spn or None,
                 handshake_timeout=logon_timeout,
                 connect_timeout=self.settings.connect_timeout,
@@ -254,7 +252,7 @@ class Target:
             OSError: The host cannot be connected to.
             CredSSPError: The negotiation fails, or the certificate is not trusted.
         """
-        name, streams = self._name_at(address), await self.connect(address)
+        name, streams = self.settings.certificate_name or address.host, await self.connect(address)
         async with asyncio.timeout(self.settings.connect_timeout):
             await judge_server(streams, self.config, carriage=self.carriage, server_hostname=name)
 
@@ -285,9 +283,6 @@ class Target:
                 "delegate to this spn, and that the user's account is not sensitive and the user's ticket forwardable)"
             )
         return in_words(error)
-
-    def _name_at(self, address: Address) -> str:
-        return self.settings.certificate_name or address.host
 
     def _carriage(self, request: ConnectionRequest | None) -> RDP:
         if request is None:
@@ -341,7 +336,7 @@ def make_target(name: str, settings: TargetSettings, problems: Problems, around:
         if injected is not None:
             with problems.at(f"{place}.{'password' if settings.password else 'nt_hash'}"):
                 injected = _injected(settings)
-    config, check = ClientConfig(authenticate=_NOBODY, trust=trust), HealthCheck(**dict(settings.check))
+    config, check = cast("ClientConfig", None), HealthCheck(**dict(settings.check))
     with problems.at(f"{place}.mechanism"):
         policy = Policy(mechanism=_MECHANISMS[settings.mechanism])
         sent = Nothing() if settings.restricted_admin else None

@@ -5,11 +5,9 @@ Here are the limits on connections, which go on behind the handshake. Each conne
 until it ends. A connection that is refused is told of by its record, like every other.
 """
 
-import collections
 from typing import TypeAlias
 
 from acredssp import NTSTATUS
-from acredssp.credentials import Account
 from acredssp.proxy.refused import Refused
 from acredssp.proxy.settings import LimitSettings
 
@@ -30,7 +28,7 @@ class Limited(Refused):
         self.limit = limit
 
 
-Counts: TypeAlias = collections.Counter[tuple[str, object]]
+Counts: TypeAlias = dict[tuple[str, object], int]
 """The connections that there are, by limit and by what they are counted for."""
 
 
@@ -45,38 +43,28 @@ class Slot:
     def __init__(self, counts: Counts, settings: LimitSettings) -> None:
         self.settings = settings
         self._counts = counts
-        self._taken: dict[str, object] = {}
+        self._taken: list[tuple[str, object]] = []
 
-    def take_source(self, source: str) -> None:
-        """Count the connection for everybody and for its source.
+    def take(self, limit: str, key: object = "") -> None:
+        """Count the connection for a limit.
+
+        Args:
+            limit: The limit's name in `[limits]`.
+            key: Which source, user or target it is; nothing where the limit is for everybody together.
 
         Raises:
             Limited: There are too many.
         """
-        self._take("connections", "")
-        self._take("connections_per_source", source)
-
-    def take_user(self, account: Account) -> None:
-        """Count the connection for the user who has logged on; raises as `take_source`."""
-        self._take("connections_per_user", account)
-
-    def take_target(self, target: str) -> None:
-        """Count the connection for its target; raises as `take_source`."""
-        self._take("connections_per_target", target)
+        counted = limit, key
+        most, held = getattr(self.settings, limit), self._counts.get(counted, 0)
+        if most is not None and held >= most:
+            raise Limited(limit, f"{key or 'the gateway'} has {held} connections at once")
+        self._counts[counted] = held + 1
+        self._taken.append(counted)
 
     def close(self) -> None:
         """Count the connection for nothing any more; harmless when that is done."""
         while self._taken:
-            counted = self._taken.popitem()
-            left = self._counts.pop(counted) - 1
-            if left:
+            counted = self._taken.pop()
+            if left := self._counts.pop(counted) - 1:
                 self._counts[counted] = left
-
-    def _take(self, limit: str, key: object) -> None:
-        if limit in self._taken:
-            return
-        counted = limit, key
-        most, held = getattr(self.settings, limit), self._counts[counted]
-        if most is not None and held >= most:
-            raise Limited(limit, f"{key or 'the gateway'} has {held} connections at once")
-        self._counts[counted], self._taken[limit] = held + 1, key

@@ -94,7 +94,9 @@ def fitting(routes: Sequence[Route], who: Identity, account: Account) -> Iterato
     Raises:
         Refused: No further one fits.
     """
-    yield from (route for route in routes if route.fits_user(who, account))
+    for route in routes:
+        if route.fits_user(who, account):
+            yield route
     raise Refused("no route leads this user to a target", NTSTATUS.STATUS_LOGON_NOT_GRANTED)
 
 
