@@ -175,6 +175,8 @@ class HostPool:
             token: The client's routing token, which may name a host.
         """
         up = [host for host in self._hosts.values() if self.is_up(host)]
+        if len(up) == 1:
+            return [up[0].address]
         chances = {host.address: (host.connections, self._chance()) for host in up}
         addresses = sorted(chances, key=chances.__getitem__)
         first = self.named(token) or await self._last(who)

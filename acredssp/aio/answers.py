@@ -175,19 +175,19 @@ class ServerAnswers:
         match event:
             case LookupCredential():
                 return self._look_up(event)
-            case AskOracle():
-                return ask("oracle", event.oracle.verify, event.exchange, policy.hook_timeout)
             case Authorize():
                 assert config.authorize is not None
                 return ask("authorize", config.authorize, self._identity(event), self._limit(policy.authorize_timeout))
             case Admit():
                 assert config.admit is not None
                 return ask("admit", config.admit, self._admission(event), self._limit(policy.admit_timeout))
-            case StepMechanism():
-                return _step(event, policy, self._lane)
             case Route():
                 request = RouteRequest(event.request, self._peer_address, self._session, event.preconnection)
                 return ask("route", event.hook, request, policy.hook_timeout)
+            case AskOracle():
+                return ask("oracle", event.oracle.verify, event.exchange, policy.hook_timeout)
+            case StepMechanism():
+                return _step(event, policy, self._lane)
             case ChooseCertificate() | JudgeCertificate() | Delegate():
                 raise AssertionError(f"a server was asked for {type(event).__name__}")
             case _:

@@ -72,7 +72,7 @@ class Connection:
     ) -> None:
         self.id = connection_id()
         self.front = Front(plan, source_of(peer), slot, node, self._passthrough, plan.routes)
-        self._record = ConnectionRecord(connection_id=self.id, listener=plan.address, peer=peer)
+        self._record = ConnectionRecord(connection_id=self.id, listener=str(plan.settings.address), peer=peer)
         self._on_end = on_end
         self._silence: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[Any] | None = None
@@ -223,9 +223,9 @@ class Connection:
             writer.close()
             self._ended(outcome)
 
-    def _look(self, source: RelayEnd, _: int, data: bytes) -> bool:
+    def _look(self, source: RelayEnd, offset: int, data: bytes) -> bool:
         """Look for a redirection in what the target sends; return whether one may still come."""
-        if source is RelayEnd.B:
+        if source is RelayEnd.B and offset:  # the first piece is the Connect-Response
             self._watch.receive(data)
         return self._watch.wants_more
 

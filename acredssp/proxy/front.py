@@ -42,7 +42,7 @@ from acredssp.stores import (
 )
 from acredssp.wire import TSPasswordCreds
 
-__all__ = ["Front", "ListenerPlan"]
+__all__ = ["Front", "ListenerPlan", "here"]
 
 _FLAGS: Final = rdp.ResponseFlags.EXTENDED_CLIENT_DATA_SUPPORTED | rdp.ResponseFlags.DYNVC_GFX_PROTOCOL_SUPPORTED
 """What every target of these days supports. The target's own flags are not known yet when the client is answered."""
@@ -57,19 +57,23 @@ class ListenerPlan:
 
     Attributes:
         settings: Its settings.
-        address: Its address, in text.
-        config: The configuration of its server.
+        answer: The answer to a client whose user logs on here; it has the configuration of the server.
         routes: Its routes, in their order.
         targets: All targets by name, for the plug-ins of routes.
         domains: Which suffixes and realms are which domains.
     """
 
     settings: ListenerSettings
-    address: str
-    config: ServerConfig
+    answer: rdp.RDPRoute
     routes: Sequence[Route]
     targets: Mapping[str, Target]
     domains: Domains
+
+
+def here(settings: ListenerSettings, config: ServerConfig) -> rdp.RDPRoute:
+    """Return the answer to a client whose user logs on here."""
+    flags = _WITH_RESTRICTED_ADMIN if settings.restricted_admin else _FLAGS
+    return rdp.RDPRoute(config, hybrid_ex=settings.hybrid_ex, response_flags=flags)
 
 
 @dataclasses.dataclass(slots=True, eq=False, repr=False)
@@ -153,8 +157,7 @@ class Front:
             return self._turned_away("the client asks for remote credential guard", rdp.FailureCode.INCONSISTENT_FLAGS)
         if not settings.restricted_admin and flags and flags & rdp.RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED:
             return self._turned_away("the client asks for restricted admin", rdp.FailureCode.INCONSISTENT_FLAGS)
-        answered = _WITH_RESTRICTED_ADMIN if settings.restricted_admin else _FLAGS
-        return rdp.RDPRoute(self.plan.config, hybrid_ex=settings.hybrid_ex, response_flags=answered)
+        return self.plan.answer
 
     def _route_through(self, route: Route, asked: rdp.RouteRequest) -> rdp.RouteAnswer:
         """Have the connection passed on undecrypted."""

@@ -254,7 +254,7 @@ class Gateway:
         carriage = RDP(route=_route, allow_preconnection=listener.settings.preconnection)
         return await create_server(
             self._protocol,
-            config=listener.config,
+            config=listener.answer.config,
             carriage=self._around(carriage, f"listener {address}"),
             proxy_protocol=listener.settings.proxy_protocol,
             accept=functools.partial(self._accept, address),

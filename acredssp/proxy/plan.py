@@ -21,7 +21,7 @@ from acredssp.aio import WinbindOracle
 from acredssp.config import NTLMIdentity
 from acredssp.credentials import Account, Deny, LookupAnswer, Password
 from acredssp.hooks import Admission, AuthorizeHook, CredentialRequest, Identity, LookupHook
-from acredssp.proxy.front import Front, ListenerPlan
+from acredssp.proxy.front import Front, ListenerPlan, here
 from acredssp.proxy.leg import Around, Target, as_it_is, make_target
 from acredssp.proxy.plugin import PlugIn
 from acredssp.proxy.refused import Refused
@@ -126,9 +126,9 @@ def _plan(settings: Settings, winbind: _Winbind, around: Around) -> Plan:
             lookup = _counted(lookup)
         config = _server_config(listener, place, winbind, accounts, lookup, problems)
         if config is not None:
-            address, domains = str(listener.address), accounts.domains
-            listeners[address] = ListenerPlan(
-                settings=listener, address=address, config=config, routes=routes, targets=targets, domains=domains
+            answer, domains = here(listener, config), accounts.domains
+            listeners[str(listener.address)] = ListenerPlan(
+                settings=listener, answer=answer, routes=routes, targets=targets, domains=domains
             )
     for name, section in {"admin": settings.admin, "api": settings.api}.items():
         if section is not None and section.address.port and str(section.address) in listeners:

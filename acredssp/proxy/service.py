@@ -322,6 +322,8 @@ def _figures() -> Iterator[Callable[[int], None]]:
 
 
 def _log_as(settings: Settings) -> None:
+    # No line has them, and to find them out takes a good part of the time that a line takes.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     text = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S%z")
     for handler in logging.getLogger("acredssp").handlers:
         handler.setFormatter(JSONLines() if settings.run.log == "json" else text)

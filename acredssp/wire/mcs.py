@@ -212,19 +212,24 @@ def _pass_over_create_response(data: bytes, offset: int, end: int, what: str) ->
 def _block(data: bytes, offset: int, end: int, wanted: int, what: str, name: str) -> tuple[int, int]:  # noqa: PLR0913, PLR0917 - the bounds, and names for errors
     """Start and size of the only block of type `wanted` in the user data, which is all that the bounds have."""
     found = start = length = 0
-    last = end - _BLOCK_HEADER
-    while offset < end:
-        kind, size = _BLOCK.unpack_from(data, offset) if offset <= last else (0, 0)
-        stop = offset + size
-        if size < _BLOCK_HEADER or stop > end:
-            expected = f"a block of 4 to {end - offset} bytes at byte {offset}"
-            raise RemoteProtocolError(f"{what}: expected {expected}, got a length of {size}")
+    unpack, last = _BLOCK.unpack_from, end - _BLOCK_HEADER
+    while offset <= last:
+        kind, size = unpack(data, offset)
         if kind == wanted:
             found, start, length = found + 1, offset, size
-        offset = stop
+        if size < _BLOCK_HEADER or size > end - offset:
+            raise _no_block(what, offset, end, size)
+        offset += size
+    if offset != end:
+        raise _no_block(what, offset, end, 0)
     if found != 1:
         raise RemoteProtocolError(f"{name}: expected one block of type 0x{wanted:04X}, got {found}")
     return start, length
+
+
+def _no_block(what: str, offset: int, end: int, size: int) -> RemoteProtocolError:
+    expected = f"a block of 4 to {end - offset} bytes at byte {offset}"
+    return RemoteProtocolError(f"{what}: expected {expected}, got a length of {size}")
 
 
 def _field(start: int, size: int, at: int, block: str) -> int | None:
