@@ -188,6 +188,7 @@ def _short(value: str) -> str:
     return ascii(value) if len(value) <= 60 else f"{value[:60]!a} and {len(value) - 60} more characters"
 
 
+@functools.lru_cache(maxsize=256)  # a client has few servers and many connections
 def is_ip_address(host: str) -> bool:
     """Return whether a host is an IP address, without brackets, and no name."""
     if ":" not in host and not host.replace(".", "").isdigit():  # nearly every host is a name

@@ -13,8 +13,9 @@ fields have a fixed size, so nothing else of a PDU changes.
 Every length on the way to a field is checked against the lengths around it.
 """
 
+import dataclasses
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from acredssp.errors import LocalProtocolError, RemoteProtocolError
@@ -67,9 +68,11 @@ _BLOCK_HEADER: Final = 4
 _KEY_AND_LENGTH: Final = 6
 """The bytes of the key of GCC's user data, which is at its front's end, and of the longest length behind it."""
 _FRONTS: Final = 64
-"""How many fronts a `_Front` remembers."""
+"""How many fronts are remembered."""
 _LONGEST_FRONT: Final = 256
-"""The longest front that is remembered. That of FreeRDP has 137 bytes."""
+"""The longest front that is remembered, in bytes. Those of FreeRDP have some 140."""
+_MOST_BLOCKS: Final = 32
+"""The most blocks that are remembered. FreeRDP sends seven."""
 _FIELD: Final = struct.Struct("<I")
 
 
@@ -101,9 +104,7 @@ def selected_protocol_at(data: bytes) -> int | None:
         LocalProtocolError: `data` does not hold the whole PDU that `frame_size` measures.
         RemoteProtocolError: The PDU is not a Connect-Initial, or one of its lengths is wrong.
     """
-    offset, end = _INITIAL.blocks(data)
-    start, size = _block(data, offset, end, _CLIENT_CORE, "connect-initial", "client core data")
-    return _field(start, size, _SELECTED_PROTOCOL, "client core data")
+    return _INITIAL.field_at(data)
 
 
 def requested_protocols_at(data: bytes) -> int | None:
@@ -113,9 +114,7 @@ def requested_protocols_at(data: bytes) -> int | None:
         LocalProtocolError: `data` does not hold the whole PDU that `frame_size` measures.
         RemoteProtocolError: The PDU is not a Connect-Response, or one of its lengths is wrong.
     """
-    offset, end = _RESPONSE.blocks(data)
-    start, size = _block(data, offset, end, _SERVER_CORE, "connect-response", "server core data")
-    return _field(start, size, _REQUESTED_PROTOCOLS, "server core data")
+    return _RESPONSE.field_at(data)
 
 
 def write_protocols(data: bytes, offset: int, protocols: Protocols) -> bytes:
@@ -123,45 +122,73 @@ def write_protocols(data: bytes, offset: int, protocols: Protocols) -> bytes:
     return data[:offset] + _FIELD.pack(protocols) + data[offset + _FIELD_SIZE :]
 
 
-class _Front:
-    """All that is in front of the blocks of a PDU.
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Kind:
+    """A kind of PDU with a field.
 
-    Most connections come from few programs, and a program sends the same front each time. So fronts that were read are
-    remembered, and only others are read.
-
-    Args:
-        name: The PDU's name, for errors.
+    Attributes:
+        name: Its name, for errors.
+        front: Reads all that is in front of the blocks; returns where the blocks begin.
         key: The last bytes in front of the length of the blocks.
-        read: Reads a front; returns where the blocks begin.
+        block: The type of the block that has the field.
+        block_name: The name of that block, for errors.
+        at: Where the field is in the block, header included.
     """
 
-    __slots__ = ("_key", "_known", "_name", "_read")
+    name: str
+    front: Callable[[bytes, int], int]
+    key: bytes
+    block: int
+    block_name: str
+    at: int
 
-    def __init__(self, name: str, key: bytes, read: Callable[[bytes, int], int]) -> None:
-        self._name, self._key, self._read = name, key, read
-        self._known: dict[bytes, int] = {}
-        """Where the blocks begin, by a front; the length of TPKT in it is that of the whole PDU."""
 
-    def blocks(self, data: bytes) -> tuple[int, int]:
-        """The bounds of the blocks of the PDU that `data` begins with.
+class _Reader:
+    """Finds the field of one kind of PDU.
+
+    Most connections come from few programs, and a program sends the same front each time, and blocks of the same types
+    and sizes. Where these were read before, they are compared and not read again: the field is in the same place.
+    """
+
+    __slots__ = ("_kind", "_known")
+
+    def __init__(self, kind: _Kind) -> None:
+        self._kind = kind
+        self._known: dict[bytes, tuple[struct.Struct, tuple[int, ...], int | None]] = {}
+        """What follows a front, by the front: the headers of the blocks, their values, and where the field is."""
+
+    def field_at(self, data: bytes) -> int | None:
+        """Where the field is in the PDU that `data` begins with; None where the PDU does not have it.
 
         Raises:
             LocalProtocolError: `data` does not hold the whole PDU.
-            RemoteProtocolError: The front is wrong.
+            RemoteProtocolError: The PDU is of another kind, or one of its lengths is wrong.
         """
         total, missing = frame_size(data)
         if missing:
-            raise LocalProtocolError(f"{self._name}: expected a whole PDU, {missing} bytes are missing")
-        front = data[: data.find(self._key, 0, _LONGEST_FRONT) + _KEY_AND_LENGTH]
-        return self._known.get(front) or self._learn(front, data, total), total
+            raise LocalProtocolError(f"{self._kind.name}: expected a whole PDU, {missing} bytes are missing")
+        front = data[: data.find(self._kind.key, 0, _LONGEST_FRONT) + _KEY_AND_LENGTH]
+        known = self._known.get(front)
+        if known is not None and known[0].unpack_from(data) == known[1]:
+            return known[2]
+        return self._read(front, data, total)
 
-    def _learn(self, front: bytes, data: bytes, total: int) -> int:
-        start = self._read(data, total)
-        if start <= len(front):  # `front` has all bytes that were read
+    def _read(self, front: bytes, data: bytes, total: int) -> int | None:
+        kind = self._kind
+        start = kind.front(data, total)
+        blocks = [*_blocks(data, start, total, kind.name)]
+        found = [(at, size) for at, block, size in blocks if block == kind.block]
+        if len(found) != 1:
+            expected = f"expected one block of type 0x{kind.block:04X}"
+            raise RemoteProtocolError(f"{kind.block_name}: {expected}, got {len(found)}")
+        field = _field(*found[0], kind.at, kind.block_name)
+        if start <= len(front) and len(blocks) <= _MOST_BLOCKS:  # `front` has all bytes that were read
             if len(self._known) >= _FRONTS:
                 self._known.clear()
-            self._known[front] = start
-        return start
+            headers = "".join([f"HH{size - _BLOCK_HEADER}x" for _, _, size in blocks])
+            values = tuple(value for _, block, size in blocks for value in (block, size))
+            self._known[front] = struct.Struct(f"<{start}x{headers}"), values, field
+        return field
 
 
 def _read_initial(data: bytes, total: int) -> int:
@@ -189,8 +216,12 @@ def _read_response(data: bytes, total: int) -> int:
     return _length_of_rest(data, offset, end, f"{what}: user data")
 
 
-_INITIAL: Final = _Front("connect-initial", b"Duca", _read_initial)
-_RESPONSE: Final = _Front("connect-response", b"McDn", _read_response)
+_INITIAL: Final = _Reader(
+    _Kind("connect-initial", _read_initial, b"Duca", _CLIENT_CORE, "client core data", _SELECTED_PROTOCOL)
+)
+_RESPONSE: Final = _Reader(
+    _Kind("connect-response", _read_response, b"McDn", _SERVER_CORE, "server core data", _REQUESTED_PROTOCOLS)
+)
 
 
 def _mcs(data: bytes, total: int, tag: bytes, what: str) -> tuple[int, int]:
@@ -209,27 +240,15 @@ def _pass_over_create_response(data: bytes, offset: int, end: int, what: str) ->
     return _expect(data, result_at + 1, end, _RESPONSE_DATA, f"{what}: conference create response")
 
 
-def _block(data: bytes, offset: int, end: int, wanted: int, what: str, name: str) -> tuple[int, int]:  # noqa: PLR0913, PLR0917 - the bounds, and names for errors
-    """Start and size of the only block of type `wanted` in the user data, which is all that the bounds have."""
-    found = start = length = 0
-    unpack, last = _BLOCK.unpack_from, end - _BLOCK_HEADER
-    while offset <= last:
-        kind, size = unpack(data, offset)
-        if kind == wanted:
-            found, start, length = found + 1, offset, size
-        if size < _BLOCK_HEADER or size > end - offset:
-            raise _no_block(what, offset, end, size)
+def _blocks(data: bytes, offset: int, end: int, what: str) -> Iterator[tuple[int, int, int]]:
+    """Yield where each block of the user data begins, its type and its size; the blocks fill the user data."""
+    while offset < end:
+        kind, size = _BLOCK.unpack_from(data, offset) if offset + _BLOCK_HEADER <= end else (0, 0)
+        if not _BLOCK_HEADER <= size <= end - offset:
+            expected = f"a block of 4 to {end - offset} bytes at byte {offset}"
+            raise RemoteProtocolError(f"{what}: expected {expected}, got a length of {size}")
+        yield offset, kind, size
         offset += size
-    if offset != end:
-        raise _no_block(what, offset, end, 0)
-    if found != 1:
-        raise RemoteProtocolError(f"{name}: expected one block of type 0x{wanted:04X}, got {found}")
-    return start, length
-
-
-def _no_block(what: str, offset: int, end: int, size: int) -> RemoteProtocolError:
-    expected = f"a block of 4 to {end - offset} bytes at byte {offset}"
-    return RemoteProtocolError(f"{what}: expected {expected}, got a length of {size}")
 
 
 def _field(start: int, size: int, at: int, block: str) -> int | None:

@@ -201,3 +201,37 @@ def test_no_more_fronts_are_known_than_there_are_programs(monkeypatch):
     for size in range(216, 236):
         assert selected_protocol_at(initial(core(size))) is not None
         assert len(mcs._INITIAL._known) <= 3
+
+
+def test_known_blocks_are_not_those_of_a_pdu_with_other_blocks_of_the_same_size():
+    pdu = initial(core(216) + block(0xC002, bytes(8)))
+    assert selected_protocol_at(pdu) == len(pdu) - 16
+    other = initial(block(0xC002, bytes(8)) + core(216))
+    assert len(other) == len(pdu)
+    assert selected_protocol_at(other) == len(other) - 4
+    with pytest.raises(RemoteProtocolError, match="expected one block of type 0xC001, got 0"):
+        selected_protocol_at(initial(block(0xC003, bytes(212)) + block(0xC002, bytes(8))))
+
+
+def test_a_pdu_of_many_blocks_is_read_and_not_remembered():
+    pdu = initial(core(216) + 3000 * block(0xC002, b""))
+    assert selected_protocol_at(pdu) == selected_protocol_at(pdu) == len(pdu) - 12_004
+    assert all(len(values) <= 64 for _, values, _ in mcs._INITIAL._known.values())
+
+
+def answer_of(reader, pdu):
+    try:
+        return reader.field_at(pdu)
+    except RemoteProtocolError as error:
+        return str(error)
+
+
+@KINDS
+@given(data=st.data())
+def test_a_reader_that_knows_the_program_answers_as_one_that_knows_none(kind, data):
+    known = {"initial": mcs._INITIAL, "response": mcs._RESPONSE}[kind]
+    known.field_at(PDUS[kind])
+    pdu = bytearray(PDUS[kind])
+    for _ in range(data.draw(st.integers(1, 3))):
+        pdu[data.draw(st.integers(4, len(pdu) - 1))] = data.draw(st.integers(0, 255))
+    assert answer_of(known, bytes(pdu)) == answer_of(mcs._Reader(known._kind), bytes(pdu))
