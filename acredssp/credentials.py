@@ -140,14 +140,11 @@ class Password:
 
     def of_account(self, user: str, domain: str = _UNSAID) -> "Password":
         """Return the same password of another account, with the rules of `user` and `domain`; its hash is known."""
-        other = object.__new__(Password)
-        for name, value in (
-            ("password", self.password),
-            ("user", user),
-            ("domain", _domain_apart(user, domain)),
-            ("nt_hash", self.nt_hash),
-        ):
-            object.__setattr__(other, name, value)
+        other, assign = object.__new__(Password), object.__setattr__
+        assign(other, "password", self.password)
+        assign(other, "user", user)
+        assign(other, "domain", _domain_apart(user, domain))
+        assign(other, "nt_hash", self.nt_hash)
         return other
 
 

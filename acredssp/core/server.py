@@ -88,12 +88,13 @@ class ServerHandshake(Handshake):
     @property
     def logged_on(self) -> Principal | None:
         """Who logged on, with the account that the application gave; None before the mechanism is complete."""
+        if self._named is not None and self._named.known_as is self._known_as:
+            return self._named
         principal = self.mechanism.principal
         if principal is None or self._known_as is None:
             return principal
-        if self._named is None or self._named.known_as is not self._known_as:
-            names = principal.user, principal.domain, principal.workstation, principal.target_name
-            self._named = Principal(*names, self._known_as, principal.tickets)
+        names = principal.user, principal.domain, principal.workstation, principal.target_name
+        self._named = Principal(*names, self._known_as, principal.tickets)
         return self._named
 
     def farewell(self) -> bytes:

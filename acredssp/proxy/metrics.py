@@ -52,9 +52,9 @@ class Metrics(Observer):
         self._limited = Counter("limited", "Connections that a limit has refused or ended.", ["limit"], **new)
         counter = Counter("handshakes", "Handshakes that have ended.", ["outcome", "hook"], **new)
         self._handshakes = functools.cache(counter.labels)
-        histogram = Histogram("stage_seconds", "Time of a stage.", ["leg", "stage"], buckets=_STAGE, **new)
-        self._stage = functools.cache(histogram.labels)
-        self._relay = Histogram("relay_seconds", "Time of a relay.", buckets=_RELAY, **new)
+        stage = Histogram("stage_seconds", "Time of a stage.", ["leg", "stage"], buckets=_STAGE, **new).labels
+        relay = Histogram("relay_seconds", "Time of a relay.", buckets=_RELAY, **new)
+        self._stage = functools.cache(lambda name: relay if name == "relay" else stage(_LEG.get(name, "both"), name))
         counter = Counter("relayed_bytes", "Bytes passed on.", ["direction"], **new)
         self._up_bytes, self._down_bytes = counter.labels("up"), counter.labels("down")
         self._up = Gauge("target_up", "Whether a host answers.", ["target"], multiprocess_mode="livemostrecent", **new)
@@ -84,7 +84,7 @@ class Metrics(Observer):
             self._ended(outcome, ended_by, target).inc(count)
         for record in self._new_records:
             for name, seconds in record.seconds.items():
-                (self._relay if name == "relay" else self._stage(_LEG.get(name, "both"), name)).observe(seconds)
+                self._stage(name).observe(seconds)
         self._up_bytes.inc(sum(record.bytes_up for record in self._new_records))
         self._down_bytes.inc(sum(record.bytes_down for record in self._new_records))
         self._new_records, self._new_handshakes, self._timer = [], [], None

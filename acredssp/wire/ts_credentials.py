@@ -79,12 +79,10 @@ class UnicodeString(str):
 
     def __new__(cls, value: str | bytes | bytearray = b"") -> Self:
         """Make the text from text or from the bytes on the wire."""
-        if isinstance(value, bytes):
-            wire = value
-        elif isinstance(value, UnicodeString):
-            wire = value.wire
+        if not isinstance(value, str):
+            wire = bytes(value)
         else:
-            wire = value.encode("utf-16-le", "surrogatepass") if isinstance(value, str) else bytes(value)
+            wire = value.wire if isinstance(value, UnicodeString) else value.encode("utf-16-le", "surrogatepass")
         even = wire[:-1] if len(wire) & 1 else wire
         text = str.__new__(cls, codecs.utf_16_le_decode(even, "surrogatepass", True)[0].rstrip("\0"))
         text.wire = wire
