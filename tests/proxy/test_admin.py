@@ -184,3 +184,14 @@ async def test_names_follow_the_conventions_and_no_label_names_a_user(world, pag
         assert name.endswith(("_seconds", "_bytes", "_created")) or family.type in {"gauge", "counter"}
     assert "bob" not in text.lower()
     assert "127.0.0.1" not in text
+
+
+async def test_a_scrape_leaves_nothing_to_be_counted_later(monkeypatch):
+    metrics = Metrics()
+    loop, began = asyncio.get_running_loop(), []
+    call_later = loop.call_later
+    monkeypatch.setattr(loop, "call_later", lambda *call: began.append(call_later(*call)) or began[-1])
+    metrics.now_open(lambda: (1, 2))
+    assert not began[0].cancelled()
+    assert 'open_connections{phase="relay"} 2.0' in (await metrics.text()).decode()
+    assert began[0].cancelled()

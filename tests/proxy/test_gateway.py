@@ -21,7 +21,7 @@ from acredssp import NTSTATUS, Deny, Password, rdp
 from acredssp.aio.relaying import _Relay
 from acredssp.core.server import ServerHandshake
 from acredssp.credentials import DelegatedKind, NTHash
-from acredssp.proxy import leg
+from acredssp.proxy import connection, leg
 from acredssp.proxy.connection import Connection
 from acredssp.proxy.settings import SettingsError
 from acredssp.rdp import FailureCode, Protocols, RequestFlags
@@ -71,6 +71,20 @@ async def test_a_client_that_leaves_before_the_targets_answer_is_noticed_at_once
     assert record.reason == (
         "the first PDUs of MCS could not be passed on: the client ended the connection before the target's answer"
     )
+
+
+@pytest.mark.parametrize("who", ["client", "target"])
+async def test_a_first_pdu_that_does_not_come_in_time_ends_the_connection(world, monkeypatch, who):
+    monkeypatch.setattr(connection, "_FIRST_PDUS", 0.1)
+    async with world() as (here, target):
+        target.behind = b""
+        streams = await here.connect()
+        if who == "target":
+            streams[1].write(MCS)
+        (record,) = await here.until_ended()
+        await leave(streams)
+    assert record.outcome == "no_session"
+    assert record.reason == "the first PDUs of MCS could not be passed on: they did not come within 0.1 seconds"
 
 
 async def test_what_a_client_sends_before_the_targets_answer_is_passed_on_and_counted(world):
