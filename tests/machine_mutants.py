@@ -278,7 +278,8 @@ class Trials:
         os.dup2(log, 2)
         os.chdir("mutants")
         options = ["--quick", "--thorough", "--sockets", "-q", "--rootdir=.", "-p", "no:cacheprovider"]
-        pytest.main([*options, "--hypothesis-seed=0", *self._inside.tests], plugins=[self])
+        options += ["--hypothesis-seed=0", "--tb=native"]  # other forms of a traceback take longer than the test
+        pytest.main([*options, *self._inside.tests], plugins=[self])
         self._say("pytest could not collect the tests: see trials.log in the copy of the tree")
         os._exit(1)
 
@@ -295,9 +296,10 @@ class Trials:
         """Try the mutants, and end the process."""
         self._items = session.items
         self._find_calls()
-        self._try_all(sorted(self._mutants, key=_function_of))
-        for data in set(self._mutants.values()):
-            data.save()
+        try:
+            self._try_all(sorted(self._mutants, key=_function_of))
+        finally:  # Ctrl-C
+            self._save()
         os._exit(0)
 
     def _find_calls(self):
@@ -324,12 +326,12 @@ class Trials:
             self._wait()
 
     def _tests_of(self, name):
-        """The numbers of the tests that call the function: first those that noticed a mutant, then the quickest."""
+        """The numbers of the tests that call the function: those first that noticed a mutant, or that call least."""
         function = _function_of(name)
         noticed = self._noticed[function]
         first = {number: place for place, number in enumerate(reversed(noticed))}
         calling = [number for number in self._calls if function in self._calls[number]]
-        return sorted(calling, key=lambda number: (first.get(number, len(first)), self._seconds[number]))
+        return sorted(calling, key=lambda number: (first.get(number, len(first)), len(self._calls[number])))
 
     def _start(self, name):
         numbers = self._tests_of(name)
@@ -397,8 +399,11 @@ class Trials:
         self._count += 1
         if self._count % SAVED_EVERY == 0:
             self._say(f"{self._count} tried")
-            for each in set(self._mutants.values()):
-                each.save()
+            self._save()
+
+    def _save(self):
+        for data in set(self._mutants.values()):
+            data.save()
 
 
 class _Calls:
