@@ -60,9 +60,9 @@ LEFT_OUT, UNTESTED, TOO_LONG = 34, 33, 36
 """mutmut's statuses: of a mutant that is not tried, one in a function that no test calls, one that took too long."""
 KILLED, SURVIVED = {1, 3}, {0, 5, UNTESTED}
 """pytest's exit statuses, and mutmut's."""
-TIMES_AS_LONG, SECONDS_MORE = 10, 10
+TIMES_AS_LONG, SECONDS_MORE = 4, 5
 """How much of the processor's time the tests of a mutant may take: that which they take without it by the first, and
-the second on top. Of the clock's time, three times as much."""
+the second on top. Of the clock's time, ten times as much."""
 MEMORY = 4 << 30
 """Bytes that a process with a mutant may have: some mutants are loops without an end."""
 SAVED_EVERY = 50
@@ -344,7 +344,7 @@ class Trials:
             os.close(ours)
             self._be(name, numbers, int(seconds), its)
         os.close(its)
-        self._running[ours] = name, process, time.monotonic() + 3 * seconds
+        self._running[ours] = name, process, time.monotonic() + 10 * seconds
 
     def _be(self, name, numbers, seconds, pipe):
         """In a process of its own: run tests with a mutant until one fails, tell which, and end."""
@@ -425,9 +425,9 @@ class _Calls:
         for number in range(len(items)):
             self._called = set()
             self._trials.when_a_test_fails(lambda number=number: failed.add(number))
-            start = time.perf_counter()
+            start = time.process_time()
             self._trials.run_test(number, number + 1 if number + 1 < len(items) else None)
-            calls[number], seconds[number] = self._called, time.perf_counter() - start
+            calls[number], seconds[number] = self._called, time.process_time() - start
         for number, item in enumerate(items):
             calls[number] = calls[number].union(*(self._by_fixture[name] for name in getattr(item, "fixturenames", ())))
         return {number: calls[number] for number in calls if number not in failed}, seconds, failed

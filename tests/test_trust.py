@@ -475,6 +475,9 @@ def test_the_system_has_authorities_or_none_and_is_read_once():
     assert Trust.system()._anchors is Trust.system()._anchors
 
 
+ED_ROOT = Made("ed25519 root", ca=True, key="ed25519")
+
+
 def by_sha1_and_ecdsa(made, key):
     """The certificate, signed again by ECDSA with SHA-1, which cryptography does not do."""
     sha256, sha1 = bytes.fromhex("300a06082a8648ce3d040302"), bytes.fromhex("300906072a8648ce3d0401")
@@ -492,6 +495,22 @@ def test_a_signature_by_ecdsa_and_sha1_is_let_in_by_name_and_checked(signer, exp
     assert verdict(chain) is Verdict.WEAK
     trust = Trust(authorities=(ROOT.certificate,), dangerous_allow_weak_certificates=True)
     assert verdict(chain, trust=trust) is expected
+
+
+@pytest.mark.parametrize(
+    ("authority", "der"),
+    [
+        (ROOT, Made("s", by=RSA_ROOT, digest="sha1", issuer=ROOT.name).der),
+        (RSA_ROOT, by_sha1_and_ecdsa(Made("s", by=OTHER, issuer=RSA_ROOT.name), OTHER.key)),
+        (ED_ROOT, Made("s", by=RSA_ROOT, digest="sha1", issuer=ED_ROOT.name).der),
+    ],
+    ids=["rsa for ecdsa", "ecdsa for rsa", "rsa for ed25519"],
+)
+def test_a_signature_by_sha1_that_the_key_of_its_issuer_cannot_make_is_wrong(authority, der):
+    trust = Trust(authorities=(authority.certificate,), dangerous_allow_weak_certificates=True)
+    judgement = trust.judge([der], "host.example", NOW)
+    assert judgement.verdict is Verdict.UNTRUSTED
+    assert "whose key did not sign it" in judgement.reason
 
 
 def test_a_signature_by_sha1_is_the_algorithm_that_was_signed():

@@ -102,7 +102,7 @@ _SIGNED_BY: Final[dict[type, tuple[type, ...]]] = {
 _EDWARDS: Final = (ed25519.Ed25519PublicKey, ed448.Ed448PublicKey)
 
 
-def check_path(chain: Sequence[bytes], anchors: Anchors, now: dt.datetime, *, allow_weak: bool = False) -> Link:
+def check_path(chain: Sequence[bytes], anchors: Anchors, now: dt.datetime, *, allow_weak: bool) -> Link:
     """Return the server's certificate if a trusted authority vouches for it. Its names are not checked here.
 
     Args:

@@ -4,7 +4,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from support.certificates import NOW, UNKNOWN, Made
+from support.certificates import NOW, UNKNOWN, Made, shared_key
 from vectors.hostile import flips, replacements, truncations
 
 from acredssp.certificates.judgement import Refusal
@@ -34,6 +34,7 @@ SERIAL = 0x1122334455667788
 NAMES = x509.SubjectAlternativeName([x509.DNSName("host.example")])
 CHANGES = {
     "a negative serial number": (b"\x02\x08\x11", b"\x02\x08\x91", "serial number is not positive"),
+    "the least negative first byte of a serial number": (b"\x02\x08\x11", b"\x02\x08\x80", "not positive"),
     "a serial number of zero": (bytes.fromhex("02081122334455667788"), b"\x02\x08" + bytes(8), "not positive"),
     "a common name that is a bit string": (b"\x0c\x08QQQQQQQQ", b"\x03\x08\x00QQQQQQQ", ""),
     "a common name that is no utf-8": (b"\x0c\x08QQQQQQQQ", b"\x0c\x08QQQ\xffQQQQ", ""),
@@ -78,6 +79,11 @@ def test_an_issuer_whose_name_cannot_be_read_is_told_all_the_same():
     assert "issued by a name that cannot be read" in TRUST.judge([odd], "host.example", NOW).reason
 
 
+def test_an_issuer_without_a_name_is_told_in_words():
+    orphan = Made("server", by=Made(x509.Name([]), ca=True, key=shared_key("ec")))
+    assert "is issued by an empty name," in TRUST.judge([orphan.der], "host.example", NOW).reason
+
+
 STRANGE = {
     "a signature of unknown kind": (bytes.fromhex("2a8648ce3d0403"), bytes.fromhex("2a8648ce3d0463")),
     "a curve of unknown kind": (bytes.fromhex("2a8648ce3d030107"), bytes.fromhex("2a8648ce3d030166")),
@@ -99,6 +105,8 @@ def test_a_certificate_that_openssl_reads_and_nobody_understands_is_not_trusted(
     judgement = TRUST.judge(chain, "host.example", NOW)
     assert judgement.verdict is Verdict.UNTRUSTED
     assert judgement.position == (where == "authority")
+    named = "certificate 2 of the server's chain" if where == "authority" else "the server's certificate"
+    assert judgement.reason.startswith(named)
 
 
 @pytest.mark.requirement("defect.malformed-der")
@@ -130,7 +138,7 @@ def test_whatever_the_library_raises_is_a_refusal(error):
     ("value", "said"),
     [
         (bytes.fromhex("3010a00e300c82076578616d706c65800100"), "(EncodedDefault in NameConstraints::"),
-        (b"\x30\x05\x01", "its encoding is not the one that der and rfc 5280 demand (ShortData"),
+        (b"\x30\x05\x01", "its encoding is not the one that der and rfc 5280 demand (ShortData)"),
         (bytes.fromhex("300ea00c300a87080a000001ff000000"), "cannot be read: 10.0.0.1/8 has host bits set"),
     ],
 )
@@ -154,7 +162,8 @@ def test_who_ends_the_process_is_not_the_library(error):
 
 def test_a_strangers_text_is_short_and_on_one_line():
     assert shown("a\x1b[2J\r\n\u202eb ü") == r"a\x1b[2J\r\n\u202eb ü"
-    assert shown("a" * 200) == "a" * 120 + "..."
+    assert shown("a" * 120) == "a" * 120
+    assert shown("a" * 121) == "a" * 120 + "..."
 
 
 def test_a_critical_extension_that_is_not_known_is_noted():

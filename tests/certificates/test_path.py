@@ -1,6 +1,7 @@
 """The search for a path: its bounds, in signatures rather than in seconds."""
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from support.certificates import NOW, Made, constraints, shared_key
 
 from acredssp.certificates import link, path
@@ -178,6 +179,18 @@ def test_signatures_that_take_long_count_as_several(key, most, signatures):
     assert len(signatures) == min(most, 39)  # paths of 3, 3 * 3 and 3 * 3 * 3 authorities
 
 
+@pytest.mark.parametrize(
+    ("bits", "exponent", "price"),
+    [(4096, 65537, 1), (4097, 65537, 5), (2048, (1 << 32) - 1, 1), (2048, (1 << 32) + 1, 5)],
+)
+def test_a_signature_of_rsa_counts_as_several_beyond_the_usual_size(bits, exponent, price):
+    assert path._price(rsa.RSAPublicNumbers(exponent, (1 << (bits - 1)) + 1).public_key()) == price
+
+
+def test_a_signature_of_an_edwards_curve_counts_as_one():
+    assert path._price(ed25519.Ed25519PrivateKey.generate().public_key()) == 1
+
+
 @pytest.mark.parametrize("key", ["brainpool", "p521", "rsa with a long exponent"])
 def test_the_longest_chain_is_within_the_bound_whatever_its_keys(key, signatures):
     by = ROOT
@@ -202,6 +215,7 @@ def test_a_path_among_cross_signed_twins_is_found_within_the_bound(signatures):
 def test_a_chain_that_is_too_long_is_not_looked_at(signatures):
     judgement = judge([Made("server", by=ROOT), *twins(10)])
     assert judgement.verdict is Verdict.UNTRUSTED
+    assert judgement.position == 0
     assert "11 certificates, expected at most 10" in judgement.reason
     assert signatures == []
 
@@ -210,8 +224,16 @@ def test_a_chain_that_is_too_large_is_not_looked_at(signatures):
     names = [f"{'a' * 60}.{number}.example" for number in range(900)]
     judgement = judge([Made("server", by=ROOT, names=names), Made("other", by=ROOT, names=names)])
     assert judgement.verdict is Verdict.UNTRUSTED
+    assert judgement.position == 0
     assert "expected at most 65536" in judgement.reason
     assert signatures == []
+
+
+@pytest.mark.parametrize(("less", "within"), [(0, True), (1, False)])
+def test_a_chain_may_have_as_many_bytes_as_the_bound(less, within, monkeypatch):
+    chain = [Made("server", by=ROOT), ROOT]
+    monkeypatch.setattr(path, "MOST_BYTES", sum(len(made.der) for made in chain) - less)
+    assert judge(chain).trusted is within
 
 
 def test_a_trusted_authority_that_cannot_be_read_vouches_for_nobody_and_harms_nobody():
