@@ -29,6 +29,11 @@ def judge(chain, *trusted):
     return trust.judge([made.der for made in chain], "host.example", NOW)
 
 
+def with_an_extension_twice(made):
+    """Its bytes, changed so that the library refuses them."""
+    return made.der.replace(b"\x06\x03\x55\x1d\x23", b"\x06\x03\x55\x1d\x0e")
+
+
 def twins(count, **changes):
     """Authorities of one name, each signed by itself and by its like."""
     return [Made("twin", ca=True, key=shared_key("ec", "twin"), serial=1000 + n, **changes) for n in range(count)]
@@ -63,6 +68,51 @@ def test_a_certificate_signed_by_itself_is_not_laid_to_an_authority_that_has_its
     verdict = judge([Made("localhost")], Made("localhost", ca=ca, key=shared_key("ec", "another")))
     assert not verdict.trusted
     assert verdict.reason == "the server's certificate is signed by itself, and is not among the trusted authorities"
+
+
+@pytest.mark.parametrize(
+    ("kind", "most", "told"),
+    [("ec", 2, "signed by itself"), ("ec", 1, "did not sign it"), ("brainpool", 5, "did not sign it")],
+    ids=["the last signature", "none left", "too few left for a slow key"],
+)
+def test_whether_a_certificate_is_signed_by_itself_is_asked_within_the_bound(kind, most, told, monkeypatch):
+    monkeypatch.setattr(path, "MOST_SIGNATURES", most)
+    namesake = Made("localhost", ca=True, key=shared_key("ec", "another"))
+    assert told in judge([Made("localhost", key=kind)], namesake).reason
+
+
+def test_a_certificate_signed_by_another_one_of_its_name_is_not_signed_by_itself():
+    unknown = Made("localhost", ca=True, key=shared_key("ec", "unknown"))
+    namesake = Made("localhost", ca=True, key=shared_key("ec", "another"))
+    assert "whose key did not sign it" in judge([Made("localhost", by=unknown)], namesake).reason
+
+
+def test_of_faults_that_tell_as_much_the_first_is_told():
+    expired = Made("middle", by=ROOT, ca=True, start=-9, days=-1)
+    no_authority = Made("middle", by=ROOT, key=expired.key)
+    assert judge([Made("server", by=expired), expired, no_authority]).verdict is Verdict.EXPIRED
+    assert judge([Made("server", by=expired), no_authority, expired]).verdict is Verdict.UNTRUSTED
+
+
+def test_a_certificate_of_the_chain_whose_name_cannot_be_read_is_told_by_its_place():
+    server = Made("server", by=Made("unknown", ca=True))
+    judgement = Trust(authorities=(ROOT.certificate,)).judge([server.der, b"\x30\x00"], "host.example", NOW)
+    assert judgement.position == 1
+    assert judgement.reason.startswith("certificate 2 of the server's chain cannot be read")
+
+
+def test_a_certificate_that_cannot_be_read_hides_no_other_of_its_name():
+    middle = Made("middle", by=ROOT, ca=True)
+    chain = [Made("server", by=middle).der, with_an_extension_twice(middle), middle.der]
+    assert Trust(authorities=(ROOT.certificate,)).judge(chain, "host.example", NOW).trusted
+
+
+def test_each_certificate_of_the_chain_is_read_once(monkeypatch):
+    read = []
+    monkeypatch.setattr(path, "read_link", lambda der, *others: read.append(der) or link.read_link(der, *others))
+    chain = ladder(3, 3)
+    assert not judge(chain).trusted
+    assert sorted(read) == sorted(made.der for made in chain)
 
 
 def test_of_an_authority_with_the_key_of_a_certificate_signed_by_itself_the_fault_is_told():
@@ -164,6 +214,7 @@ def test_the_bound_of_signatures_is_a_refusal_of_its_own(signatures, monkeypatch
     monkeypatch.setattr(path, "MOST_SIGNATURES", 5)
     judgement = judge(ladder(3, 3))
     assert judgement.verdict is Verdict.UNTRUSTED
+    assert judgement.position == 0
     assert "more than 5 signatures" in judgement.reason
     assert len(signatures) == 5
 
@@ -238,8 +289,8 @@ def test_a_chain_may_have_as_many_bytes_as_the_bound(less, within, monkeypatch):
 
 def test_a_trusted_authority_that_cannot_be_read_vouches_for_nobody_and_harms_nobody():
     odd = Made("odd", ca=True)
-    der = odd.der.replace(b"\x06\x03\x55\x1d\x23", b"\x06\x03\x55\x1d\x0e")  # an extension twice
-    trust = Trust(authorities=(path.x509.load_der_x509_certificate(der), ROOT.certificate))
+    unreadable = path.x509.load_der_x509_certificate(with_an_extension_twice(odd))
+    trust = Trust(authorities=(unreadable, ROOT.certificate))
     assert trust.judge([Made("server", by=ROOT).der], "host.example", NOW).trusted
     assert not trust.judge([Made("server", by=odd).der], "host.example", NOW).trusted
 
