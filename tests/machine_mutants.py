@@ -47,11 +47,11 @@ REASONS = ROOT / "tests" / "machine_mutants.toml"
 TESTS = {
     "accounts/*.py": ["tests/accounts", "tests/test_names.py"],
     "aio/limits.py": ["tests/aio/test_limits.py"],
-    "carriage/*.py": ["tests/carriage", "tests/core"],
+    "carriage/*.py": ["tests/carriage"],
     "certificates/*.py": ["tests/certificates", "tests/test_trust.py"],
     "core/*.py": ["tests/core"],
     "delegation/*.py": ["tests/delegation"],
-    "mechanisms/*.py": ["tests/mechanisms", "tests/core"],
+    "mechanisms/*.py": ["tests/mechanisms"],
     "names.py": ["tests/test_names.py", "tests/accounts"],
     "trust.py": ["tests/test_trust.py", "tests/certificates"],
 }
@@ -213,7 +213,7 @@ class Inside(typing.NamedTuple):
     functions: dict[str, list[str]] | None
     """By file, the functions to try, whatever came out before; or None for all mutants that have not been tried."""
     again: bool
-    """Whether to try survivors again."""
+    """Whether to try survivors again, those with a reason excepted."""
     children: int
     """How many mutants to try at once."""
     end: float | None
@@ -239,14 +239,15 @@ def run_inside(inside):
 
 def _chosen(path, inside):
     """The mutants of a file that are to be tried, each with mutmut's data of the file."""
-    chosen, data = {}, None
-    functions = None if inside.functions is None else inside.functions.get(_below_package(path), ())
+    chosen, data, file, reasons = {}, None, _below_package(path), survivors_with_a_reason()
+    functions = None if inside.functions is None else inside.functions.get(file, ())
     for name, before, after, data in mutants([path]):
         status = data.exit_code_by_key[name]
         if without_texts(before) == without_texts(after):
             data.exit_code_by_key[name] = LEFT_OUT
         elif (
-            status in {None, UNTESTED} or (inside.again and status in SURVIVED)
+            status is None
+            or (inside.again and status in SURVIVED and _survivor(file, name, before, after) not in reasons)
             if functions is None
             else _function_of(name).rpartition(".")[2] in functions
         ):
@@ -273,7 +274,7 @@ class Trials:
     def run(self):
         """Let pytest collect, and try the mutants. Nothing runs after that: the tests' plugins have nothing to tell."""
         self._said = os.dup(1)
-        log = os.open("trials.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        log = os.open("trials.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.chdir("mutants")
@@ -470,12 +471,19 @@ def _below_package(path):
     return Path(path).relative_to("acredssp").as_posix()
 
 
+def survivors_with_a_reason():
+    """The file, the function and the change of each."""
+    rows = tomllib.loads(REASONS.read_text("utf-8")).get("survivor", [])
+    return {(row["file"], row["function"], row["change"]) for row in rows}
+
+
+def _survivor(file, name, before, after):
+    return file, _plain(name), difference(before, after)
+
+
 def results(files):
     """Of each file: how many mutants there are, in the order of `COLUMNS`; and the survivors without a reason."""
-    reasons = {
-        (row["file"], row["function"], row["change"])
-        for row in tomllib.loads(REASONS.read_text("utf-8")).get("survivor", [])
-    }
+    reasons = survivors_with_a_reason()
     rows, unexplained = [], []
     for file in files:
         with contextlib.chdir(copy_for(pattern_of(file))):
@@ -485,7 +493,7 @@ def results(files):
                 counts["mutants"] += 1
                 counts[_kind(status)] += 1
                 if status in SURVIVED:
-                    survivor = (file, _plain(name), difference(before, after))
+                    survivor = _survivor(file, name, before, after)
                     counts["with a reason"] += survivor in reasons
                     if survivor not in reasons:
                         unexplained.append(survivor)
@@ -527,7 +535,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file", nargs="*", help="below the package; all of them if none is named")
     parser.add_argument("--changed", metavar="BASE", help="only functions that differ from this commit")
-    parser.add_argument("--again", action="store_true", help="try survivors again, for there are new tests")
+    parser.add_argument("--again", action="store_true", help="try survivors without a reason again")
     parser.add_argument("--seconds", type=float, help="stop after this time")
     parser.add_argument("--children", type=int, default=os.cpu_count(), help="how many mutants to try at once")
     parser.add_argument("--report", action="store_true", help="try nothing, say what came out before")
