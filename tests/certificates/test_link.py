@@ -121,6 +121,30 @@ def test_a_spoilt_certificate_raises_nothing(spoil, where):
             assert judgement.trusted is not bool(judgement.reason)
 
 
+KINDS_OF_KEYS = {kind: Made(kind, ca=True, key=kind) for kind in ("ec", "rsa", "ed25519")}
+
+
+@pytest.mark.parametrize("signed", KINDS_OF_KEYS)
+@pytest.mark.parametrize("named", KINDS_OF_KEYS)
+def test_a_key_that_can_make_no_such_signature_did_not_sign_it(signed, named):
+    signer, issuer = KINDS_OF_KEYS[signed], KINDS_OF_KEYS[named]
+    leaf = Made("server", by=signer, issuer=issuer.name)
+    judgement = Trust(authorities=(issuer.certificate,)).judge([leaf.der], "host.example", NOW)
+    assert judgement.trusted is (signed == named)
+    assert ("whose key did not sign it" in judgement.reason) is (signed != named)
+
+
+def test_a_signature_whose_algorithm_is_another_inside_is_told():
+    """The signature fits what stands outside."""
+    body = MIDDLE.certificate.tbs_certificate_bytes
+    other = _ECDSA_WITH_SHA256[:-1] + b"\x03"
+    signature = ROOT.key.sign(body, ec.ECDSA(hashes.SHA384()))
+    spoilt = der.encode(der.SEQUENCE, body + other + der.encode(der.BIT_STRING, b"\x00" + signature))
+    judgement = TRUST.judge([Made("server", by=MIDDLE).der, spoilt], "host.example", NOW)
+    assert judgement.verdict is Verdict.UNTRUSTED
+    assert "cannot be read" in judgement.reason
+
+
 class PanicException(BaseException):
     """What pyo3 raises where Rust has panicked; its class cannot be imported."""
 
