@@ -353,29 +353,29 @@ class TLSSession:
             `fault`, and at the bytes that are left.
         """
         incoming, bios = self._incoming, self._bios
-        if bios.users and (incoming.pending or self._outgoing.pending):
+        users = bios.users
+        if users and (incoming.pending or self._outgoing.pending):
             raise _in_use()
         if self._untaken:
             ciphertext = self._untaken + ciphertext
             self._untaken = b""
-        users = bios.users
         tls: Any = self._object
-        data: bytes = b""
         try:
             incoming.write(ciphertext)
             bios.users = users + 1
             try:
                 # SSLObject.read adds a Python frame for each record, and nothing else.
-                data = tls._sslobj.read(MAX_PLAINTEXT)  # noqa: SLF001 - as said
+                data: bytes = tls._sslobj.read(MAX_PLAINTEXT)  # noqa: SLF001 - as said
+            except ssl.SSLWantReadError:
+                data = b""
+            except ssl.SSLError as error:
+                return b"", self._stop(error)
+            else:
                 if not data:
                     self.peer_closed = True
-            except ssl.SSLWantReadError:
-                pass
-            except ssl.SSLError as error:
-                return data, self._stop(error)
-            if data and incoming.pending:
-                return self._decrypt_more(data, len(ciphertext), buffer, most)
-            if self.peer_closed or self._outgoing.pending:
+                elif incoming.pending:
+                    return self._decrypt_more(data, len(ciphertext), buffer, most)
+            if self._outgoing.pending or (not data and self.peer_closed):
                 return data, self._look()
         except BaseException:  # as a rule MemoryError
             bios.give_up(users)
@@ -509,8 +509,8 @@ class TLSSession:
                 "expected no write after close_notify, got one", security_status=SecurityStatus.SEC_E_CONTEXT_EXPIRED
             )
         bios = self._bios
-        most = bios.most_encrypted
-        if len(plaintext) > most:
+        if len(plaintext) > bios.most_encrypted:
+            most = bios.most_encrypted
             view, ciphertexts, start = memoryview(plaintext), [], 0
             while start < len(view):
                 end = start + most
@@ -519,8 +519,9 @@ class TLSSession:
             return b"".join(ciphertexts)
         if bios.users and self._outgoing.pending:
             raise _in_use()
+        tls: Any = self._object
         try:
-            self._object.write(plaintext)
+            tls._sslobj.write(plaintext)  # noqa: SLF001 - SSLObject.write adds a Python frame, and nothing else
             ciphertext = self._outgoing.read()
         except ssl.SSLError as error:
             bios.users += 1
