@@ -174,7 +174,7 @@ class ServerAnswers:
         policy = config.policy
         match event:
             case LookupCredential():
-                return self._look_up(event)
+                return self._look_up(event, config)
             case Authorize():
                 assert config.authorize is not None
                 return ask("authorize", config.authorize, self._identity(event), self._limit(policy.authorize_timeout))
@@ -193,15 +193,15 @@ class ServerAnswers:
             case _:
                 assert_never(event)
 
-    def _look_up(self, event: LookupCredential) -> Pending | object:
+    def _look_up(self, event: LookupCredential, config: ServerConfig) -> Pending | object:
         self.principal = event.principal
         if self._refuses is not None and self._refuses(event.principal):
             self._asking.refusal = ("", HandshakeOutcome.LIMITED)
             return Deny()
-        config = self._config
         assert config.lookup is not None
-        request = self._credential_request(event)
-        return self._asking.ask("lookup", config.lookup, request, config.policy.hook_timeout)
+        seconds = config.policy.hook_timeout
+        request = CredentialRequest(*self._logon(event), self._hook_deadline(seconds))
+        return self._asking.ask("lookup", config.lookup, request, seconds)
 
     @property
     def _config(self) -> ServerConfig:
@@ -232,9 +232,6 @@ class ServerAnswers:
         info = self._carried.context.info_with(event.credentials.kind)
         return Admission(*self._logon(event), info=info, credentials=event.credentials)
 
-    def _credential_request(self, event: LookupCredential) -> CredentialRequest:
-        return CredentialRequest(*self._logon(event), self._hook_deadline())
-
     def _logon(
         self, event: Authorize | LookupCredential | Admit
     ) -> tuple[Principal, str, object, str, str, ConnectionRequest | None, object]:
@@ -250,9 +247,9 @@ class ServerAnswers:
             self._session,
         )
 
-    def _hook_deadline(self) -> float:
+    def _hook_deadline(self, seconds: float) -> float:
         """Return the moment after which an answer is too late; it is not in the past, even if the loop was held up."""
-        deadline = deadline_in(self._config.policy.hook_timeout)
+        deadline = deadline_in(seconds)
         return deadline if self._deadline is None else max(deadline_in(0.0), min(self._deadline, deadline))
 
     @property

@@ -853,13 +853,13 @@ async def test_a_client_that_left_before_the_hooks_turn_has_it_not_even_begun():
     waiting = Waiting()
     client, server = sides(server=server_config(lookup=waiting))
     tasks = [asyncio.ensure_future(side.establish()) for side in (client, server)]
-    ask = server.answers._credential_request
+    ask = server.answers._look_up
 
-    def leave(event):
+    def leave(event, config):
         server.protocol.eof_received()
-        return ask(event)
+        return ask(event, config)
 
-    server.answers._credential_request = leave
+    server.answers._look_up = leave
     _, theirs = await asyncio.gather(*tasks, return_exceptions=True)
     assert type(theirs) is PeerClosed
     assert not waiting.begun.is_set()
