@@ -27,8 +27,22 @@ from typing import Any, Literal
 import cryptography
 
 import acredssp
-from acredssp import sspi
 from acredssp.events import Delegate, Event, JudgeCertificate, SecurityContext, StepResult
+from acredssp.sspi import (
+    ASC_REQ_ALLOCATE_MEMORY,
+    ISC_REQ_ALLOCATE_MEMORY,
+    ISC_REQ_DELEGATE,
+    SECBUFFER_TOKEN,
+    SECPKG_CRED_INBOUND,
+    SECPKG_CRED_OUTBOUND,
+    AcceptSecurityContext,
+    AcquireCredentialsHandle,
+    CredHandle,
+    CtxtHandle,
+    InitializeSecurityContext,
+    SecBuffer,
+    SecBufferDesc,
+)
 from acredssp.status import SecurityStatus
 
 GOAL = 1.10
@@ -86,35 +100,31 @@ async def by_sspi(
     client_config: acredssp.ClientConfig, server_config: acredssp.ServerConfig
 ) -> Callable[[], Coroutine[None, None, None]]:
     """Return a function that does one handshake of the SSPI functions."""
-    outbound, inbound = sspi.CredHandle(), sspi.CredHandle()
+    outbound, inbound = CredHandle(), CredHandle()
     for use, data, handle in (
-        (sspi.SECPKG_CRED.OUTBOUND, client_config, outbound),
-        (sspi.SECPKG_CRED.INBOUND, server_config, inbound),
+        (SECPKG_CRED_OUTBOUND, client_config, outbound),
+        (SECPKG_CRED_INBOUND, server_config, inbound),
     ):
-        await sspi.AcquireCredentialsHandle(None, "CREDSSP", use, pAuthData=data, phCredential=handle)
-    flags = sspi.ISC_REQ.ALLOCATE_MEMORY | sspi.ISC_REQ.DELEGATE
-
-    def buffers(data: bytes) -> sspi.SecBufferDesc:
-        return sspi.SecBufferDesc([sspi.SecBuffer(sspi.SECBUFFER.TOKEN, data), sspi.SecBuffer()])
+        await AcquireCredentialsHandle(None, "CREDSSP", use, pAuthData=data, phCredential=handle)
+    flags = ISC_REQ_ALLOCATE_MEMORY | ISC_REQ_DELEGATE
 
     async def handshake() -> None:
-        client, server = sspi.CtxtHandle(), sspi.CtxtHandle()
-        token = sspi.SecBufferDesc([sspi.SecBuffer(sspi.SECBUFFER.TOKEN)])
-        await sspi.InitializeSecurityContext(
-            outbound, None, "TERMSRV/localhost", flags, phNewContext=client, pOutput=token
-        )
+        client, server = CtxtHandle(), CtxtHandle()
+        token = SecBuffer(SECBUFFER_TOKEN)
+        output = SecBufferDesc([token])
+        await InitializeSecurityContext(outbound, None, "TERMSRV/localhost", flags, phNewContext=client, pOutput=output)
         context = None
         while True:
-            received = buffers(token.pBuffers[0].pvBuffer)
-            status = await sspi.AcceptSecurityContext(
-                inbound, context, received, sspi.ASC_REQ.ALLOCATE_MEMORY, phNewContext=server, pOutput=token
+            received = SecBufferDesc([SecBuffer(SECBUFFER_TOKEN, token.pvBuffer), SecBuffer()])
+            status = await AcceptSecurityContext(
+                inbound, context, received, ASC_REQ_ALLOCATE_MEMORY, phNewContext=server, pOutput=output
             )
             context = server
             if status is SecurityStatus.SEC_E_OK:
                 return
-            received = buffers(token.pBuffers[0].pvBuffer)
-            await sspi.InitializeSecurityContext(
-                outbound, client, "TERMSRV/localhost", flags, pInput=received, pOutput=token
+            received = SecBufferDesc([SecBuffer(SECBUFFER_TOKEN, token.pvBuffer), SecBuffer()])
+            await InitializeSecurityContext(
+                outbound, client, "TERMSRV/localhost", flags, pInput=received, pOutput=output
             )
 
     return handshake

@@ -55,21 +55,12 @@ class SecBuffer:
     ) -> None:
         self.BufferType = BufferType
         self.pvBuffer = pvBuffer
-        self._allocated = False
-        if cbBuffer is not None and cbBuffer < 0:
-            raise ValueError(_negative(cbBuffer))
-        if pvBuffer is None:
-            self.cbBuffer = cbBuffer or 0
+        if cbBuffer is None and pvBuffer is None:
+            self.cbBuffer = 0
         elif cbBuffer is None and type(pvBuffer) is bytes:
             self.cbBuffer = len(pvBuffer)
-        elif not isinstance(pvBuffer, _MEMORY):
-            kind = type(pvBuffer).__name__
-            raise TypeError(f"pvBuffer: expected bytes, bytearray, memoryview or None, got {kind}")
         else:
-            size = _size(pvBuffer)
-            if cbBuffer is not None and cbBuffer > size:
-                raise ValueError(f"cbBuffer: expected at most the {size} bytes of pvBuffer, got {cbBuffer}")
-            self.cbBuffer = size if cbBuffer is None else cbBuffer
+            self.cbBuffer = _count(pvBuffer, cbBuffer)
 
     # --- reading ---
 
@@ -91,7 +82,7 @@ class SecBuffer:
     @property
     def allocated(self) -> bool:
         """Whether the package allocated `pvBuffer`, so that FreeContextBuffer should take it back."""
-        return self._allocated
+        return getattr(self, "_allocated", False)  # most buffers are never given any, so they set nothing
 
     @property
     def view(self) -> memoryview:
@@ -150,9 +141,7 @@ class SecBuffer:
             TypeError: `pvBuffer` is needed and cannot be written.
         """
         if allocate:
-            self.pvBuffer = data or None
-            self.cbBuffer = len(data)
-            self._allocated = True
+            self.give(data)
             return _OK
         if data:
             if len(data) > self._room():
@@ -161,6 +150,12 @@ class SecBuffer:
             self._writable()[: len(data)] = data
         self.cbBuffer = len(data)
         return _OK
+
+    def give(self, data: Memory) -> None:
+        """Give `data` to the caller as memory that the package allocates."""
+        self.pvBuffer = data or None
+        self.cbBuffer = len(data)
+        self._allocated = True
 
     def become(self, buffer_type: SECBUFFER, count: int = 0, memory: Memory | None = None) -> None:
         """Turn into another kind of buffer: MISSING or EXTRA with a count, or a part of a message with a view."""
@@ -171,7 +166,7 @@ class SecBuffer:
 
     def free(self) -> bool:
         """Take back memory that the package allocated; return False if the memory is the caller's own."""
-        if not self._allocated:
+        if not self.allocated:
             return self.pvBuffer is None
         self.pvBuffer, self.cbBuffer, self._allocated = None, 0, False
         return True
@@ -203,10 +198,9 @@ class SecBufferDesc:
 
     def __init__(self, pBuffers: Iterable[SecBuffer] = (), ulVersion: int = SECBUFFER_VERSION) -> None:
         self.ulVersion = ulVersion
-        self.pBuffers = buffers = list(pBuffers)
-        for buffer in buffers:
-            if type(buffer) is not SecBuffer:
-                self.expect_buffers()
+        self.pBuffers = [*pBuffers]
+        if not _BUFFERS.issuperset(map(type, self.pBuffers)):
+            self.expect_buffers()
 
     @property
     def cBuffers(self) -> int:
@@ -263,6 +257,30 @@ class SecBufferDesc:
                     buffer.become(buffer_type, count)
                 return True
         return False
+
+
+_BUFFERS: Final = frozenset({SecBuffer})
+"""The types of the contents of nearly every descriptor."""
+
+
+def _count(pvBuffer: Memory | None, cbBuffer: int | None) -> int:
+    """Return the count of a new buffer.
+
+    Raises:
+        TypeError: The memory is none, or was released.
+        ValueError: The count is negative, or more than the memory has.
+    """
+    if cbBuffer is not None and cbBuffer < 0:
+        raise ValueError(_negative(cbBuffer))
+    if pvBuffer is None:
+        return cbBuffer or 0
+    if not isinstance(pvBuffer, _MEMORY):
+        kind = type(pvBuffer).__name__
+        raise TypeError(f"pvBuffer: expected bytes, bytearray, memoryview or None, got {kind}")
+    size = _size(pvBuffer)
+    if cbBuffer is not None and cbBuffer > size:
+        raise ValueError(f"cbBuffer: expected at most the {size} bytes of pvBuffer, got {cbBuffer}")
+    return size if cbBuffer is None else cbBuffer
 
 
 def _size(memory: Memory | None) -> int:

@@ -9,16 +9,16 @@ The buffers are looked through once at the beginning, and filled once the step i
 from typing import Final
 
 from acredssp.core.results import StepResult
-from acredssp.errors import LocalProtocolError
+from acredssp.errors import CredSSPError, LocalProtocolError
 from acredssp.sspi.arguments import refusal
 from acredssp.sspi.buffers import SecBuffer, SecBufferDesc
 from acredssp.sspi.constants import SECBUFFER_EMPTY, SECBUFFER_EXTRA, SECBUFFER_MISSING, SECBUFFER_TOKEN
 from acredssp.sspi.context import EstablishState
 from acredssp.sspi.flags import ISC_REQ, SECBUFFER
-from acredssp.sspi.handles import ContextAttributes, TimeStamp
+from acredssp.sspi.handles import ContextAttributes, CtxtHandle, TimeStamp, failure
 from acredssp.status import SecurityStatus
 
-__all__ = ["Call"]
+__all__ = ["Call", "fill_facts", "stop"]
 
 _MAKE_ROOM: Final = "call again with the same input and a pvBuffer of the size in cbBuffer, or ask for ALLOCATE_MEMORY"
 
@@ -31,11 +31,14 @@ _TOO_SMALL: Final = SecurityStatus.SEC_E_BUFFER_TOO_SMALL
 
 
 class Call:
-    """The buffers and out-parameters of one call."""
+    """The buffers and out-parameters of one call.
+
+    Raises:
+        TypeError: A buffer is no `SecBuffer`, or its memory was released.
+    """
 
     __slots__ = (
-        "_allocate", "_attributes", "_expiry", "_outputs", "_spare", "_token", "buffers", "flags", "input", "others",
-        "unusual",
+        "_allocate", "_attributes", "_expiry", "_outputs", "_spare", "_token", "buffers", "input", "others", "result",
     )  # fmt: skip
 
     def __init__(
@@ -45,57 +48,28 @@ class Call:
         pfContextAttr: ContextAttributes | None,
         ptsExpiry: TimeStamp | None,
         fContextReq: int,
+        result: StepResult | None = None,
     ) -> None:
-        self.flags = flags = int(fContextReq)
-        self._allocate = flags & _ALLOCATE_MEMORY != 0
+        self.result = result
+        """The result of the step; None until the step has been made."""
+        self._allocate = int(fContextReq) & _ALLOCATE_MEMORY != 0
         self._attributes = pfContextAttr
         self._expiry = ptsExpiry
         self._outputs = pOutput
         self.buffers = pInput
         self.input = b""
         """The peer's bytes; empty for none."""
-        self.unusual = False
-        """Whether the descriptors have to be checked, since they may have to be refused with a status."""
         self.others = False
         """Whether the input has more buffers than the peer's bytes and room for a report."""
         self._token: SecBuffer | None = None
         self._spare: SecBuffer | None = None
         """The buffer in which bytes that were not taken are reported; None without one."""
-        # The loop of Microsoft's page gives [TOKEN] and [TOKEN, EMPTY], which are taken on a fast path. Other buffers
-        # are looked through.
         if pOutput is not None:
-            outputs = pOutput.pBuffers
-            if (
-                len(outputs) == 1
-                and type(token := outputs[0]) is SecBuffer
-                and token.BufferType == SECBUFFER_TOKEN
-                and token.cbBuffer >= 0
-                and not pOutput.ulVersion
-            ):
-                self._token = token
-            else:
-                self.unusual = True
-                pOutput.expect_buffers()
-                self._token = pOutput.find(SECBUFFER_TOKEN)
+            pOutput.expect_buffers()
+            self._token = pOutput.find(SECBUFFER_TOKEN)
         if pInput is not None:
-            inputs = pInput.pBuffers
-            if (
-                len(inputs) == 2
-                and type(token := inputs[0]) is SecBuffer
-                and type(spare := inputs[1]) is SecBuffer
-                and token.BufferType == SECBUFFER_TOKEN
-                and not spare.BufferType
-                and token.cbBuffer >= 0 <= spare.cbBuffer
-                and not pInput.ulVersion
-            ):
-                memory = token.pvBuffer
-                # bytes() of a buffer is a Python call, which takes longer than this test.
-                self.input = memory if type(memory) is bytes and len(memory) == token.cbBuffer else bytes(token)
-                self._spare = spare
-            else:
-                self.unusual = True
-                pInput.expect_buffers()
-                self._look_through(inputs)
+            pInput.expect_buffers()
+            self._look_through(pInput.pBuffers)
 
     def _look_through(self, buffers: list[SecBuffer]) -> None:
         tokens = []
@@ -113,6 +87,12 @@ class Call:
             # In the bare shape, a certificate is a TOKEN too, with the attribute READONLY. Buffers with attributes come
             # last.
             self.input = bytes(min(tokens, key=lambda token: (token.readonly, token.BufferType != SECBUFFER_TOKEN)))
+
+    def check(self) -> None:
+        """Refuse descriptors of another version, and buffers with a negative count; see `SecBufferDesc.check`."""
+        for buffers in (self.buffers, self._outputs):
+            if buffers is not None:
+                buffers.check()
 
     def find(self, buffer_type: SECBUFFER) -> SecBuffer | None:
         """Return the first input buffer of a type other than the usual two; None if there is none."""
@@ -146,10 +126,8 @@ class Call:
                 unfinished.surplus = b""
                 if self._spare is not None and self._spare.BufferType:  # an EMPTY buffer need not become EMPTY again
                     self._report(SECBUFFER_EMPTY, 0)
-        if self._attributes is not None:
-            self._attributes.flags = state.attributes(allocated=self._allocate)
-        if self._expiry is not None:
-            self._expiry.QuadPart = state.expiry.QuadPart if state.established else TimeStamp.NEVER
+        state.usual = not state.has_unfinished
+        fill_facts(state, self._attributes, self._expiry, allocated=self._allocate)
         return status
 
     def too_small(self) -> LocalProtocolError:
@@ -171,3 +149,36 @@ class Call:
     def _report(self, buffer_type: SECBUFFER, count: int) -> None:
         if self._spare is not None:
             self._spare.become(buffer_type, count)
+
+
+def fill_facts(
+    state: EstablishState, attributes: ContextAttributes | None, expiry: TimeStamp | None, *, allocated: bool
+) -> None:
+    """Fill the out-parameters of a call that has succeeded."""
+    if attributes is not None:
+        attributes.flags = state.attributes(allocated=allocated)
+    if expiry is not None:
+        expiry.QuadPart = state.expiry.QuadPart if state.established else TimeStamp.NEVER
+
+
+def stop(state: EstablishState, call: Call, handle: CtxtHandle, error: BaseException) -> SecurityStatus:
+    """Return the status of a call whose step has failed, and give the caller the bytes that tell the peer.
+
+    Raises:
+        BaseException: `error` is a misuse, which changes nothing, or asks for the end of the task or of the program.
+    """
+    if isinstance(error, LocalProtocolError):
+        raise error
+    if not isinstance(error, Exception):
+        reason = "a call on the context was cut short"
+        state.fail(CredSSPError(reason, security_status=SecurityStatus.SEC_E_INTERNAL_ERROR))
+        raise error
+    status = failure(error, handle)  # the error may also be the machine's or ours: whatever it is, it does not escape
+    assert handle.error is not None
+    state.fail(handle.error)
+    if not state.tell_peer:
+        call.put_farewell(b"", b"")
+        return status
+    token = state.context.last_token
+    alert = state.context.alert if token == state.context.farewell else b""
+    return status if call.put_farewell(token, alert) else _TOO_SMALL

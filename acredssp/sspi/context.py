@@ -30,7 +30,7 @@ from acredssp.errors import CredSSPError
 from acredssp.names import logon_name
 from acredssp.sspi.arguments import refusal
 from acredssp.sspi.flags import ASC_REQ, ASC_RET, ISC_REQ, ISC_RET
-from acredssp.sspi.handles import ContextState, CredentialState, TimeStamp
+from acredssp.sspi.handles import ContextState, CredentialState, CredHandle, CtxtHandle, TimeStamp, Use
 from acredssp.sspi.session_cache import sessions
 from acredssp.sspi.target import Target
 from acredssp.sspi.unfinished import Unfinished
@@ -43,6 +43,7 @@ __all__ = ["AcceptorState", "EstablishState", "InitiatorState", "established"]
 
 # Every call needs these: looking up a member of an enum takes longer than using it, and its name costs Python calls.
 _OK: Final = SecurityStatus.SEC_E_OK
+_ESTABLISH: Final = Use.ESTABLISH.value
 _TRUSTED: Final = Verdict.TRUSTED
 _TRUSTED_NAME: Final = Verdict.TRUSTED.name.lower()
 _OPTION_NAMES: Final = OptionNames(
@@ -85,27 +86,29 @@ class EstablishState(ContextState):
         context: The engine's context.
     """
 
-    tell_peer: bool
-    """Whether the call that fails gives out the bytes that tell the peer."""
+    # Few contexts change these, so they cost nothing where they are not changed.
+    chosen: CredentialState | None = None
+    """The credentials that gave the client's certificate; from then on, they are as good as `credential`."""
+    over = False
+    """Whether calls are no longer steps of the handshake, after its success or after `shutdown`."""
+    shutdown = False
+    """Whether ApplyControlToken asked for close_notify."""
+    choosing: ChooseCertificate | None = None
+    """The request for a client certificate that waits for another credential."""
+    started = False
+    """Whether the bare shape's first call has been made."""
+    pending: Pending | None = None
+    """The answer to the engine's event that takes time; None while there is none."""
+    _said_goodbye = False
+    """Whether the close_notify of a context that has failed has been handed out."""
 
     def __init__(self, credential: CredentialState, context: SecurityContext) -> None:
         super().__init__()
         self.credential = credential
         self.context = context
-        self.chosen: CredentialState | None = None
-        """The credentials that gave the client's certificate; from then on, they are as good as `credential`."""
         self.unfinished = Unfinished()
         """The input and the token that earlier calls leave to the next one."""
-        self.over = False
-        """Whether calls are no longer steps of the handshake, after its success or after `shutdown`."""
-        self.shutdown = False
-        """Whether ApplyControlToken asked for close_notify."""
-        self.choosing: ChooseCertificate | None = None
-        """The request for a client certificate that waits for another credential."""
-        self.started = False
-        """Whether the first call has been made."""
-        self._said_goodbye = False
-        """Whether the close_notify of a context that has failed has been handed out."""
+        self.usual = context.tls is not None
 
     def attributes(self, *, allocated: bool = False) -> ISC_RET | ASC_RET:
         """Return the attributes of the context; those that matter to security only if it is established (R54, R83).
@@ -115,6 +118,11 @@ class EstablishState(ContextState):
         Args:
             allocated: Whether the package allocated this call's output.
         """
+        raise NotImplementedError
+
+    @property
+    def tell_peer(self) -> bool:
+        """Whether the call that fails gives out the bytes that tell the peer."""
         raise NotImplementedError
 
     @property
@@ -135,6 +143,36 @@ class EstablishState(ContextState):
     # A step never waits. Most calls are one step. If the step leaves an `event`, or input in `unfinished.rest`, the
     # call goes on with `answer`.
 
+    def hold_for_step(self, phCredential: CredHandle | None, phNewContext: CtxtHandle | None) -> bool:
+        """Hold the context for a call that is one step and nothing more; return False if the call cannot be that.
+
+        Args:
+            phCredential: The credentials that the call gives.
+            phNewContext: The handle that is to stand for the context.
+        """
+        with self.entry:
+            if not self.usual or self.in_use:
+                return False
+            credential = self.credential
+            if phCredential is not None and not (phCredential.referent is credential and credential.alive):
+                return False
+            self.in_use = _ESTABLISH
+        if phNewContext is not None:
+            phNewContext.referent = self
+        return True
+
+    @property
+    def has_unfinished(self) -> bool:
+        """Whether the next call is more than a step of the handshake, in a context that no call uses."""
+        unfinished = self.unfinished
+        return bool(
+            self.over
+            or unfinished.surplus
+            or unfinished.unsent is not None
+            or self.choosing is not None
+            or self.context.tls is None
+        )
+
     def step(self, data: bytes) -> StepResult:
         """Take whole records from the front of the input. If that leaves an event or input, call `answer` next.
 
@@ -147,7 +185,28 @@ class EstablishState(ContextState):
         result = self.context.step(received)
         unfinished.leave(received, result.extra)
         if result.status is _OK:
-            self._note_established()
+            self.note_established()
+        return result
+
+    def go_on(self, result: StepResult, data: bytes) -> StepResult:
+        """Answer the engine's events after a usual call's step.
+
+        The context is not `usual` any more if `answer` has to go on with the result that this returns.
+
+        Args:
+            result: The result of the step.
+            data: The input of the step.
+
+        Raises:
+            CredSSPError: As for `step`.
+        """
+        extra = result.extra
+        if not extra:
+            result = self.answer_at_once(result)
+        if extra or result.event is not None:
+            self.usual = False
+            self.unfinished.begin(data)
+            self.unfinished.leave(data, extra)
         return result
 
     def choose(self, answer: ssl.SSLContext | None, data: bytes) -> StepResult:
@@ -177,19 +236,20 @@ class EstablishState(ContextState):
         Raises:
             CredSSPError: As for `step`.
         """
-        answer: Any = None
         try:
             while True:
-                while (event := result.event) is not None:
-                    if isinstance(event, ChooseCertificate) and self._must_choose(event):
+                while result.event is not None:
+                    if self.pending is not None:
+                        pending, self.pending = self.pending, None
+                        # The answer may be a key. It is kept in no variable, since an error keeps a coroutine's.
+                        result = self.context.resume(result.event, await pending)  # type: ignore[misc] # any type
+                    else:
+                        result = self.answer_at_once(result)
+                    if self.choosing is not None:
                         self.unfinished.stop(data)
                         return result
-                    answer = self._answer(event)
-                    if isinstance(answer, Pending):
-                        answer = await answer
-                    result = self.context.resume(event, answer)
                 if result.status is _OK:
-                    self._note_established()
+                    self.note_established()
                     return result
                 if result.output or result.missing or not self.unfinished.rest:
                     return result
@@ -197,7 +257,25 @@ class EstablishState(ContextState):
                 if result.status is SecurityStatus.SEC_E_INCOMPLETE_MESSAGE:
                     return StepResult(SecurityStatus.SEC_I_CONTINUE_NEEDED)  # only the rest is incomplete
         finally:
-            del answer, data  # an error keeps a coroutine's variables, and these may be a key and a token
+            del data  # an error keeps a coroutine's variables, and this is a token
+
+    def answer_at_once(self, result: StepResult) -> StepResult:
+        """Answer the engine's events until it asks nothing more, or until `answer` has to go on.
+
+        That is where the result still has an event: its answer takes time (`pending`), or is the caller's (`choosing`).
+
+        Raises:
+            CredSSPError: As for `step`.
+        """
+        while (event := result.event) is not None:
+            if isinstance(event, ChooseCertificate) and self._must_choose(event):
+                return result
+            answer: Any = self._answer(event)
+            if isinstance(answer, Pending):
+                self.pending = answer
+                return result
+            result = self.context.resume(event, answer)
+        return result
 
     def _step_rest(self) -> StepResult:
         """Take the rest of the input, which had to wait for an answer."""
@@ -238,9 +316,9 @@ class EstablishState(ContextState):
         self._said_goodbye = True
         return behind
 
-    def _note_established(self) -> None:
+    def note_established(self) -> None:
         """Note that the handshake has succeeded."""
-        self.over = True
+        self.usual, self.over = False, True
 
     def _must_choose(self, event: ChooseCertificate) -> bool:
         """Return whether the caller has to bring another credential first; only a client's caller may have to."""
@@ -272,14 +350,19 @@ class InitiatorState(EstablishState):
         super().__init__(credential, context)
         self.target = target
         self.flags: Final = flags
-        self.tell_peer = bool(flags & _EXTENDED_ERROR)
-        self._judgement: Judgement | None = None
-        """The judgement on the server's certificate; None until it is judged, or if the policy accepts any."""
-        self.chain: tuple[bytes, ...] = ()
-        """The server's certificates in DER, its own first; empty until they were judged."""
-        self.authorities: tuple[bytes, ...] = ()
-        """The names in DER of the authorities whose client certificates the server accepts."""
         self._config = config
+
+    chain: tuple[bytes, ...] = ()
+    """The server's certificates in DER, its own first; empty until they were judged."""
+    authorities: tuple[bytes, ...] = ()
+    """The names in DER of the authorities whose client certificates the server accepts."""
+    _judgement: Judgement | None = None
+    """The judgement on the server's certificate; None until it is judged, or if the policy accepts any."""
+
+    @property
+    def tell_peer(self) -> bool:
+        """Whether the caller asked for the bytes that tell the peer."""
+        return self.flags & _EXTENDED_ERROR != 0
 
     def bind(self, certificate: bytes) -> None:
         """In the bare shape, take the certificate (DER) of the server, whose TLS the caller runs."""
@@ -326,8 +409,9 @@ class InitiatorState(EstablishState):
             granted |= _MUTUAL_AUTH
         return ISC_RET(granted)
 
-    def _note_established(self) -> None:
-        super()._note_established()
+    def note_established(self) -> None:
+        """Also keep the TLS session, if a later context may resume it."""
+        super().note_established()
         if self.chosen is not None and self.chosen is not self.credential:
             return  # the session shows another handle's certificate, so no later context of this handle may resume it
         if self.context.tls is not None and self._config.policy.tls_resumption:
@@ -345,33 +429,35 @@ class InitiatorState(EstablishState):
             self._note_chain(event.chain)
             return self.verdict is _TRUSTED
         if isinstance(event, Delegate):
-            configs = self._configs
-            return self._config.decide(
+            config, verdict = self._config, self.verdict
+            chosen = self._chosen_config or config
+            return config.decide(
                 event,
-                delegate=bool(self.flags & _DELEGATE),
-                mutual_auth=bool(self.flags & _MUTUAL_AUTH) or any(config.mutual_auth for config in configs),
-                certificate=_TRUSTED_NAME if self.verdict is _TRUSTED else self.verdict.name.lower(),
+                delegate=self.flags & _DELEGATE != 0,
+                mutual_auth=self.flags & _MUTUAL_AUTH != 0 or config.mutual_auth or chosen.mutual_auth,
+                certificate=_TRUSTED_NAME if verdict is _TRUSTED else verdict.name.lower(),
                 judgement=self._judgement,
-                by_name=any(config.trusts_by_name for config in configs),
+                by_name=config.trusts_by_name or chosen.trusts_by_name,
             )
         if isinstance(event, ChooseCertificate):
             return self.credential.certificate_for(event.authorities)
         return ClientAnswers(self._config, self.target.host)(event)
 
     @property
-    def _configs(self) -> list[ClientConfig]:
-        """The configurations of the credentials that the caller gave: the first handle's, and a chosen one's."""
+    def _chosen_config(self) -> ClientConfig | None:
+        """The configuration of credentials that the caller chose beside the first handle's; None without any."""
         chosen = self.chosen
-        if chosen is None or chosen is self.credential or chosen.client is None:
-            return [self._config]
-        return [self._config, chosen.client]
+        return chosen.client if chosen is not None and chosen is not self.credential else None
 
     def _note_chain(self, chain: tuple[bytes, ...]) -> None:
         """Judge the server's certificates: every trust that the caller named must accept them, or else the default."""
         self.chain = chain
-        configs = self._configs
-        for config in [config for config in configs if config.trusts_by_name] or configs[:1]:
-            self._judgement = config.judgement_of(chain, self.target.host, _OPTION_NAMES)
+        config, chosen = self._config, self._chosen_config
+        judges = [config]
+        if chosen is not None and chosen.trusts_by_name:
+            judges = [config, chosen] if config.trusts_by_name else [chosen]
+        for judge in judges:
+            self._judgement = judge.judgement_of(chain, self.target.host, _OPTION_NAMES)
             if self.verdict is not _TRUSTED:
                 return
 
@@ -385,14 +471,19 @@ class AcceptorState(EstablishState):
         flags: The `ASC_REQ` bits of the first call.
     """
 
-    tell_peer = True  # an errorCode or an alert costs nothing, and tells the client the reason
-
     def __init__(self, credential: CredentialState, context: SecurityContext, flags: int) -> None:
         super().__init__(credential, context)
         assert credential.server is not None
         self.flags: Final = flags
-        self._credentials: TSCredentials | None = None
         self._answers = ServerAnswers(credential.server, context, None, None)  # the caller sets no deadline
+
+    _credentials: TSCredentials | None = None
+    """The delegated credentials, once they were taken from the engine."""
+
+    @property
+    def tell_peer(self) -> bool:
+        """True, since an errorCode or an alert costs nothing, and tells the client the reason."""
+        return True
 
     def dispose(self) -> None:
         """Also overwrite and drop the delegated credentials."""

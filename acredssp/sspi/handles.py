@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import datetime as dt
 import enum
+import functools
 import itertools
 import ssl
 import threading
@@ -46,10 +47,13 @@ _serials = itertools.count(1)
 class HandleState:
     """The state behind a handle, until it is freed."""
 
-    def __init__(self) -> None:
-        self.serial: Final = next(_serials)
-        self.alive = True
-        """False once the state has been freed."""
+    alive = True
+    """False once the state has been freed."""
+
+    @functools.cached_property
+    def serial(self) -> int:
+        """A number that no other state has."""
+        return next(_serials)
 
     def dispose(self) -> None:
         """Free the state: every handle of it is invalid from now on."""
@@ -82,7 +86,6 @@ class CredentialState(HandleState):
         logon_id: int | None,
         ends: int | None = None,
     ) -> None:
-        super().__init__()
         self.package: Final = package
         self.client: Final = client
         self.server: Final = server
@@ -115,13 +118,16 @@ class ContextState(HandleState):
     """The state behind a CtxtHandle. This class knows which calls are in flight; subclasses add the rest."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.in_use = 0
-        """The uses of the calls in flight, as bits of `Use`."""
         self.tls_lock = threading.Lock()
         """Held during the work in TLS of a call that may run at the same time as another one."""
-        self._entry = threading.Lock()
-        """Guards `alive` and `in_use`. Code that needs both locks takes this one first."""
+        self.entry = threading.Lock()
+        """Guards `alive`, `in_use` and `usual`. Code that needs both locks takes this one first."""
+
+    in_use = 0
+    """The uses of the calls in flight, as bits of `Use`."""
+    usual = False
+    """Whether the next call can be one step of the handshake and nothing more, since the calls before it have left
+    nothing to it."""
 
     def hold(self, use: int) -> None:
         """Hold the context for one call, which ends with `release`.
@@ -130,16 +136,17 @@ class ContextState(HandleState):
             LocalProtocolError: SEC_E_INVALID_HANDLE: another call that excludes this one is in flight, or the context
                 has been freed. There is nothing to release.
         """
-        with self._entry:
+        with self.entry:
             if not self.alive:
                 raise _freed("context")
             if self.in_use & use:
                 raise _in_flight()
             self.in_use |= use
+            self.usual = False
 
     def release(self, use: int) -> None:
         """End what `hold` began."""
-        with self._entry:
+        with self.entry:
             self.in_use &= ~use
 
     @contextlib.contextmanager
@@ -149,7 +156,7 @@ class ContextState(HandleState):
         Raises:
             LocalProtocolError: SEC_E_INVALID_HANDLE: the context has been freed.
         """
-        with self._entry, self.tls_lock:
+        with self.entry, self.tls_lock:
             if not self.alive:
                 raise _freed("context")
             yield
@@ -165,7 +172,7 @@ class ContextState(HandleState):
 
     def dispose(self) -> None:
         """Free the state, once no fact is being read from it."""
-        with self._entry:
+        with self.entry:
             super().dispose()
 
 

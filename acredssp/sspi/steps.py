@@ -18,15 +18,15 @@ After a failure, the TOKEN buffer holds the bytes that should still be sent to t
 returns its status.
 """
 
-from typing import Final, TypeVar
+from typing import Final
 
 from acredssp.core.results import StepResult
 from acredssp.errors import CredSSPError, LocalProtocolError
 from acredssp.sspi.arguments import expect, refusal
 from acredssp.sspi.buffers import SecBufferDesc
-from acredssp.sspi.call import Call
+from acredssp.sspi.call import Call, stop
 from acredssp.sspi.context import AcceptorState, EstablishState, InitiatorState
-from acredssp.sspi.first_call import hand_over, new_acceptor, new_initiator
+from acredssp.sspi.first_call import expect_handle, make_context
 from acredssp.sspi.flags import SECBUFFER, SECURITY_DREP
 from acredssp.sspi.handles import (
     ContextAttributes,
@@ -37,6 +37,7 @@ from acredssp.sspi.handles import (
     Use,
     failure,
 )
+from acredssp.sspi.usual import DATA_REPRESENTATIONS, take_usual
 from acredssp.status import SecurityStatus
 
 __all__ = ["AcceptSecurityContext", "InitializeSecurityContext"]
@@ -48,12 +49,9 @@ _LENGTH_SIZE: Final = 4
 # Every call needs these: looking up a member of an enum takes longer than using it.
 _TOO_SMALL: Final = SecurityStatus.SEC_E_BUFFER_TOO_SMALL
 _ESTABLISH: Final = Use.ESTABLISH.value
-_DATA_REPRESENTATIONS: Final = frozenset(SECURITY_DREP)
 
 _FAILURES: Final = (CredSSPError, MemoryError, OSError, ValueError)
 """The exceptions that a first call may end with: `ssl` raises the last two if a context or a name is of no use."""
-
-_State = TypeVar("_State", bound=EstablishState)
 
 
 async def InitializeSecurityContext(
@@ -105,20 +103,14 @@ async def InitializeSecurityContext(
     )  # fmt: skip
     if tuple(map(type, parameters)) not in _types_of_calls:
         _expect_types(parameters)
-    call = Call(pInput, pOutput, pfContextAttr, ptsExpiry, fContextReq)
     try:
-        if Reserved1 or Reserved2 or TargetDataRep not in _DATA_REPRESENTATIONS or call.unusual:
-            _refuse_parameters(TargetDataRep, pInput, pOutput, Reserved1, Reserved2)
-        if phContext is None:
-            state = new_initiator(phCredential, pszTargetName, call)
-            handle = hand_over(state, phNewContext)
-        else:
-            handle = phContext
-            state = _existing(phContext, phNewContext, InitiatorState)
-        return await _run(state, call, handle, phCredential)
+        outcome = None if Reserved1 or Reserved2 else take_usual(
+            InitiatorState, phCredential, phContext, phNewContext, pszTargetName, fContextReq, TargetDataRep, pInput,
+            pOutput, pfContextAttr, ptsExpiry,
+        )  # fmt: skip
+        return outcome if isinstance(outcome, SecurityStatus) else await _take(InitiatorState, parameters, outcome)
     except _FAILURES as error:
-        call.put_farewell(b"", b"")
-        return failure(error, phContext or phNewContext, phCredential if phContext is None else None)
+        return _refused(parameters, error)
 
 
 async def AcceptSecurityContext(
@@ -160,23 +152,67 @@ async def AcceptSecurityContext(
     )  # fmt: skip
     if tuple(map(type, parameters)) not in _types_of_calls:
         _expect_types(parameters)
-    call = Call(pInput, pOutput, pfContextAttr, ptsExpiry, fContextReq)
     try:
-        if TargetDataRep not in _DATA_REPRESENTATIONS or call.unusual:
-            _refuse_parameters(TargetDataRep, pInput, pOutput)
-        if phContext is None:
-            state = new_acceptor(phCredential, call)
-            handle = hand_over(state, phNewContext)
-        else:
-            handle = phContext
-            state = _existing(phContext, phNewContext, AcceptorState)
-        return await _run(state, call, handle, phCredential)
+        outcome = take_usual(
+            AcceptorState, phCredential, phContext, phNewContext, None, fContextReq, TargetDataRep, pInput, pOutput,
+            pfContextAttr, ptsExpiry,
+        )  # fmt: skip
+        return outcome if isinstance(outcome, SecurityStatus) else await _take(AcceptorState, parameters, outcome)
     except _FAILURES as error:
-        call.put_farewell(b"", b"")
-        return failure(error, phContext or phNewContext, phCredential if phContext is None else None)
+        return _refused(parameters, error)
 
 
-# --- one call ---
+# --- one call, which is not of the usual kind or has to wait ---
+
+_Parameters = tuple[
+    CredHandle | None, CtxtHandle | None, CtxtHandle | None, int, str | None, int, int, SecBufferDesc | None,
+    SecBufferDesc | None, ContextAttributes | None, TimeStamp | None, int,
+]  # fmt: skip
+"""The parameters of a call, in the order of `_TYPES`."""
+
+
+async def _take(
+    kind: type[InitiatorState | AcceptorState], parameters: _Parameters, call: Call | None
+) -> SecurityStatus:
+    """Make a call of any kind.
+
+    Args:
+        kind: The state of the function's contexts.
+        parameters: The parameters of the call.
+        call: The call, if `take_usual` has made its step and holds the context; None if not.
+    """
+    credential, context, new_context, drep, target, reserved1, reserved2, *_, flags = parameters
+    handle = context or new_context
+    if call is not None:
+        assert handle is not None
+        assert isinstance(handle.referent, EstablishState)
+        return await _run(handle.referent, call, handle, credential)
+    call = _call_of(parameters)
+    _refuse_parameters(drep, call, reserved1, reserved2)
+    if context is None:
+        referent: object = make_context(kind, credential, target, flags, call.input, call)
+        handle = expect_handle(new_context)
+    else:
+        handle, referent = context, context.referent
+    if type(referent) is not kind:
+        _ = handle.state  # raises where it stands for nothing
+        raise refusal("the context belongs to the other side's function", SecurityStatus.SEC_E_INVALID_HANDLE)
+    referent.hold(_ESTABLISH)
+    if new_context is not None:
+        new_context.assign(referent)
+    return await _run(referent, call, handle, credential)
+
+
+def _refused(parameters: _Parameters, error: Exception) -> SecurityStatus:
+    """Return the status of a call that is refused, and note the error on its handle."""
+    credential, context, new_context, *_ = parameters
+    _call_of(parameters).put_farewell(b"", b"")
+    return failure(error, context or new_context, credential if context is None else None)
+
+
+def _call_of(parameters: _Parameters) -> Call:
+    *_, inputs, outputs, attributes, expiry, flags = parameters
+    return Call(inputs, outputs, attributes, expiry, flags)
 
 
 async def _run(
@@ -184,49 +220,22 @@ async def _run(
 ) -> SecurityStatus:
     """Take one step on a context that is held, answer the engine's events, and fill the caller's buffers."""
     try:
-        if state.unfinished.unsent is not None:
+        result = call.result
+        if result is None and state.unfinished.unsent is not None:
             result = state.unfinished.repeat(call.input)
         else:
             try:
-                credential = state.credential
-                if (
-                    (phCredential is None or phCredential.referent is credential)
-                    and credential.alive
-                    and not state.over
-                    and state.choosing is None
-                    and state.context.tls is not None
-                ):
-                    result = state.step(call.input)
-                else:
+                if result is None:
                     result = _step(state, call, phCredential)
                 if result.event is not None or state.unfinished.rest:
                     result = await state.answer(result, call.input)
-            except LocalProtocolError:
-                raise
-            except Exception as error:  # noqa: BLE001 - the machine's or ours: whatever it is, nothing escapes
-                return _end(state, call, handle, error)
-            except BaseException:
-                reason = "a call on the context was cut short"
-                state.fail(CredSSPError(reason, security_status=SecurityStatus.SEC_E_INTERNAL_ERROR))
-                raise
+            except BaseException as error:  # noqa: BLE001 - whatever it is, nothing but a misuse escapes
+                return stop(state, call, handle, error)
         status = call.hand_out(state, result)
     finally:
         state.in_use = 0  # this call excluded all others
     handle.error = None if status is not _TOO_SMALL else call.too_small()
     return status
-
-
-def _end(state: EstablishState, call: Call, handle: CtxtHandle, error: Exception) -> SecurityStatus:
-    """End the context, and give the caller the bytes that should still be sent to the peer."""
-    status = failure(error, handle)
-    assert handle.error is not None
-    state.fail(handle.error)
-    if not state.tell_peer:
-        call.put_farewell(b"", b"")
-        return status
-    token = state.context.last_token
-    alert = state.context.alert if token == state.context.farewell else b""
-    return status if call.put_farewell(token, alert) else _TOO_SMALL
 
 
 def _step(state: EstablishState, call: Call, phCredential: CredHandle | None) -> StepResult:
@@ -327,28 +336,12 @@ def _expect_types(parameters: tuple[object, ...]) -> None:
     _types_of_calls.add(tuple(map(type, parameters)))
 
 
-def _refuse_parameters(
-    TargetDataRep: int, pInput: SecBufferDesc | None, pOutput: SecBufferDesc | None, *reserved: int
-) -> None:
-    if any(reserved):
+def _refuse_parameters(drep: int, call: Call, reserved1: int, reserved2: int) -> None:
+    if reserved1 or reserved2:
         raise refusal("Reserved1 and Reserved2: expected 0", SecurityStatus.SEC_E_INVALID_PARAMETER)
-    if TargetDataRep not in _DATA_REPRESENTATIONS:
+    if drep not in DATA_REPRESENTATIONS:
         raise refusal(
-            f"TargetDataRep: expected SECURITY_NATIVE_DREP or SECURITY_NETWORK_DREP, got {TargetDataRep:#x}",
+            f"TargetDataRep: expected SECURITY_NATIVE_DREP or SECURITY_NETWORK_DREP, got {drep:#x}",
             SecurityStatus.SEC_E_INVALID_PARAMETER,
         )
-    for buffers in (pInput, pOutput):
-        if buffers is not None:
-            buffers.check()
-
-
-def _existing(phContext: CtxtHandle, phNewContext: CtxtHandle | None, kind: type[_State]) -> _State:
-    """Return the state of an earlier call's context, which is held."""
-    state = phContext.referent
-    if not isinstance(state, kind):
-        _ = phContext.state  # raises where it stands for nothing
-        raise refusal("the context belongs to the other side's function", SecurityStatus.SEC_E_INVALID_HANDLE)
-    state.hold(_ESTABLISH)
-    if phNewContext is not None and phNewContext.referent is not state:
-        phNewContext.assign(state)
-    return state
+    call.check()

@@ -13,21 +13,19 @@ __all__ = ["Unfinished"]
 class Unfinished:
     """The unfinished input of one context, and the result that waits for room."""
 
-    __slots__ = ("rest", "size", "surplus", "taken", "unsent")
-
-    def __init__(self) -> None:
-        self.unsent: tuple[StepResult, bytes] | None = None
-        """The result of a call whose token did not fit the caller's buffer, and that call's input: the next call hands
-        the token out."""
-        self.rest = b""
-        """The part that the last step did not take of its input and of the surplus in front of it."""
-        self.size = 0
-        """The size of the last step's input."""
-        self.surplus = b""
-        """Input that was not taken and could not be reported, since the caller gave no buffer for the report. It is put
-        in front of the next call's input."""
-        self.taken = b""
-        """Input that was taken in front of a certificate request; the caller may give it again."""
+    # Few contexts change these, so an object costs nothing where they are not changed.
+    unsent: tuple[StepResult, bytes] | None = None
+    """The result of a call whose token did not fit the caller's buffer, and that call's input: the next call hands the
+    token out."""
+    rest = b""
+    """The part that the last step did not take of its input and of the surplus in front of it."""
+    size = 0
+    """The size of the last step's input."""
+    surplus = b""
+    """Input that was not taken and could not be reported, since the caller gave no buffer for the report. It is put in
+    front of the next call's input."""
+    taken = b""
+    """Input that was taken in front of a certificate request; the caller may give it again."""
 
     def forget(self) -> None:
         """Drop bytes that may be secret."""

@@ -1,0 +1,130 @@
+"""The usual call of InitializeSecurityContext or AcceptSecurityContext, on the shortest way.
+
+A usual call is one of the loop on Microsoft's page: the buffers are [TOKEN, EMPTY] and, for output, [TOKEN] in memory
+that the package allocates; the call before has left nothing to it; the credentials are those of the first call. Nearly
+all calls are usual, and such a call is one step of the engine. So this module looks at each buffer once, and makes no
+object of its own.
+
+`steps` calls this module first, and makes every other call itself. What a call means is said there.
+"""
+
+from typing import Final
+
+from acredssp.core.results import StepResult
+from acredssp.sspi.buffers import SecBuffer, SecBufferDesc
+from acredssp.sspi.call import Call, fill_facts, stop
+from acredssp.sspi.constants import CREDSSP_NAME, SECBUFFER_MISSING, SECBUFFER_TOKEN
+from acredssp.sspi.context import AcceptorState, InitiatorState
+from acredssp.sspi.first_call import expect_handle, make_context
+from acredssp.sspi.flags import ISC_REQ, SECURITY_DREP
+from acredssp.sspi.handles import ContextAttributes, CredHandle, CtxtHandle, TimeStamp
+from acredssp.status import SecurityStatus
+
+__all__ = ["DATA_REPRESENTATIONS", "take_usual"]
+
+DATA_REPRESENTATIONS: Final = frozenset(SECURITY_DREP)
+
+# Every call needs these: looking up a member of an enum takes longer than using it, and an operator of an IntFlag is a
+# Python call.
+_OK: Final = SecurityStatus.SEC_E_OK
+_INCOMPLETE: Final = SecurityStatus.SEC_E_INCOMPLETE_MESSAGE
+_ALLOCATE_MEMORY: Final = ISC_REQ.ALLOCATE_MEMORY.value  # the same for ISC and ASC
+
+_NO_INPUT: Final = (SecBuffer(SECBUFFER_TOKEN, b""), SecBuffer())
+"""What stands for the input of a client's first call."""
+
+
+def take_usual(
+    kind: type[InitiatorState | AcceptorState],
+    phCredential: CredHandle | None,
+    phContext: CtxtHandle | None,
+    phNewContext: CtxtHandle | None,
+    pszTargetName: str | None,
+    fContextReq: int,
+    TargetDataRep: int,
+    pInput: SecBufferDesc | None,
+    pOutput: SecBufferDesc | None,
+    pfContextAttr: ContextAttributes | None,
+    ptsExpiry: TimeStamp | None,
+) -> SecurityStatus | Call | None:
+    """Make a usual call.
+
+    Returns:
+        The status; the call with the `result` of its step, if an answer takes time or input is left: the context is
+        then held; or None, with nothing changed, for a call that is not usual.
+
+    Raises:
+        LocalProtocolError: The call is refused, and has changed nothing.
+        OSError: The context or the name is of no use to TLS.
+        ValueError: As for OSError.
+    """
+    data = _input(pInput, pOutput)
+    flags = int(fContextReq)
+    if data is None or not flags & _ALLOCATE_MEMORY or TargetDataRep not in DATA_REPRESENTATIONS:
+        return None
+    if phContext is None:
+        if phCredential is not None and phCredential.state.package != CREDSSP_NAME:
+            return None  # the bare shape
+        state: object = make_context(kind, phCredential, pszTargetName, flags, data)
+        handle = expect_handle(phNewContext)
+    else:
+        handle, state = phContext, phContext.referent
+    if type(state) is not kind or not state.hold_for_step(phCredential, phNewContext):
+        return None
+    try:
+        result = state.context.step(data)
+        if result.event is not None or result.extra:
+            result = state.go_on(result, data)
+            if not state.usual:
+                return Call(pInput, pOutput, pfContextAttr, ptsExpiry, flags, result)
+    except BaseException as error:  # noqa: BLE001 - whatever it is, nothing but a misuse escapes
+        state.usual, data = False, b""  # the error keeps this function's variables
+        try:
+            return stop(state, Call(pInput, pOutput, pfContextAttr, ptsExpiry, flags), handle, error)
+        finally:
+            state.in_use = 0
+    return _hand_out(state, handle, result, pInput, pOutput, pfContextAttr, ptsExpiry)
+
+
+def _input(pInput: SecBufferDesc | None, pOutput: SecBufferDesc | None) -> bytes | None:
+    """Return the peer's bytes, of which a client's first call has none; None if the buffers are not the usual ones."""
+    if pOutput is None or pOutput.ulVersion:
+        return None
+    try:
+        (output,) = pOutput.pBuffers
+        token, report = pInput.pBuffers if pInput is not None else _NO_INPUT
+    except ValueError:  # more buffers, or fewer
+        return None
+    if type(output) is not SecBuffer or output.BufferType != SECBUFFER_TOKEN or output.cbBuffer < 0:
+        return None
+    if type(token) is not SecBuffer or token.BufferType != SECBUFFER_TOKEN or type(report) is not SecBuffer:
+        return None
+    if report.BufferType or report.cbBuffer or (pInput is not None and pInput.ulVersion):
+        return None
+    memory = token.pvBuffer
+    return memory if type(memory) is bytes and len(memory) == token.cbBuffer else None
+
+
+def _hand_out(
+    state: InitiatorState | AcceptorState,
+    handle: CtxtHandle,
+    result: StepResult,
+    pInput: SecBufferDesc | None,
+    pOutput: SecBufferDesc | None,
+    pfContextAttr: ContextAttributes | None,
+    ptsExpiry: TimeStamp | None,
+) -> SecurityStatus:
+    """Fill the caller's buffers, release the context, and return the status."""
+    try:
+        status = result.status
+        if status is _OK:
+            state.note_established()
+        elif status is _INCOMPLETE and pInput is not None:
+            pInput.pBuffers[1].become(SECBUFFER_MISSING, result.missing)
+        pOutput.pBuffers[0].give(result.output)  # type: ignore[union-attr] # `_input` has seen it
+        if pfContextAttr is not None or ptsExpiry is not None:
+            fill_facts(state, pfContextAttr, ptsExpiry, allocated=True)
+        handle.error = None
+    finally:
+        state.in_use = 0  # this call excluded all others
+    return status
