@@ -10,15 +10,16 @@ import sys
 
 from rich.console import Console
 
-from benchmarks import crowd, inmemory, instructions, loopback
+from benchmarks import bulk, crowd, inmemory, instructions, loopback
 from benchmarks.compiled_build import FOLDER, ROOT, missing
-from benchmarks.harness import SIZES, Results, Row, Size, Watch, environment
+from benchmarks.harness import LOOPS, SIZES, Results, Row, Size, Watch, environment
 
 GROUPS = {
     "inmemory": (inmemory.measure, len(inmemory.SETTINGS)),
     "crowd": (crowd.measure, crowd.STEPS),
     "facade": (inmemory.measure_facade, 2),
     "loopback": (loopback.measure, 2),
+    "bulk": (bulk.measure, len(LOOPS)),
     "instructions": (instructions.measure, 1),
 }
 MODES = {"bench": "beside"}
