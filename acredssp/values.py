@@ -1,14 +1,18 @@
 """How frozen values are copied and pickled, whether they are compiled or not."""
 
+import collections
 import dataclasses
 import itertools
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 __all__ = ["copier", "made_by"]
 
 _T = TypeVar("_T")
+
+_run: Final = collections.deque[object](maxlen=0).extend
+"""Takes all items of an iterator, and keeps none."""
 
 
 def copier(names: Sequence[str]) -> Callable[[_T], _T]:
@@ -20,8 +24,7 @@ def copier(names: Sequence[str]) -> Callable[[_T], _T]:
 
     def copy(value: _T) -> _T:
         other = type(value).__new__(type(value))  # `object.__new__` makes no instance of a compiled class
-        for _ in map(assign, itertools.repeat(other), names, values(value)):
-            pass
+        _run(map(assign, itertools.repeat(other), names, values(value)))
         return other
 
     return copy

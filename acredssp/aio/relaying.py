@@ -37,7 +37,7 @@ import enum
 import inspect
 import types
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Final, TypeAlias, TypeVar, cast
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
 from acredssp.aio.buffers import Borrower
 from acredssp.aio.transport import SecureTransport
@@ -363,10 +363,11 @@ class _End(Borrower):
         self._relay = relay
         self._name = name
         self._reader, self._writer = streams  # asyncio closes a transport when its writer is garbage-collected
-        self._transport = cast("asyncio.Transport", self._writer.transport)
-        self._send = self._transport.send if isinstance(self._transport, SecureTransport) else self._copy
+        transport: Any = self._writer.transport  # typed as one that can only write
+        self._transport: asyncio.Transport = transport
+        self._send = transport.send if isinstance(transport, SecureTransport) else self._copy
         """Writes to the transport; returns whether it takes any data. A transport that encrypts keeps no view of it."""
-        self._before: asyncio.BaseProtocol = self._transport.get_protocol()
+        self._before: asyncio.BaseProtocol = transport.get_protocol()
         self._clean: bool | None = None
         """Whether to close cleanly when everything is sent; None while the transport is not to be closed."""
         self.full = False

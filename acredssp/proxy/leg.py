@@ -138,7 +138,7 @@ class Target:
             reason += " with a ticket that is not forwardable, or whose account is sensitive, or no delegating_account"
         raise Refused(reason, NTSTATUS.STATUS_ACCOUNT_RESTRICTION)
 
-    async def log_on(
+    def log_on(
         self,
         credentials: Password | NTHash | TicketCache,
         account: Account,
@@ -146,8 +146,8 @@ class Target:
         *,
         token: str = "",
         logon_timeout: float | None = None,
-    ) -> Leg:
-        """Connect and log on to the first host that can be connected to.
+    ) -> Awaitable[Leg]:
+        """Connect and log on to the first host that can be connected to, once the result is awaited.
 
         Args:
             credentials: By what.
@@ -160,7 +160,7 @@ class Target:
             Refused: No host can be connected to, or the logon failed.
         """
         begin = functools.partial(self.log_on_at, credentials=credentials, request=request, logon_timeout=logon_timeout)
-        return await self.reach(account, token, begin)
+        return self.reach(account, token, begin)
 
     async def reach(self, who: Account | str | None, token: str, begin: Callable[[Address], Awaitable[Leg]]) -> Leg:
         """Begin with the first host that can be connected to.
