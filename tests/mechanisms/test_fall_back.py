@@ -64,6 +64,24 @@ def test_nothing_falls_back_where_nothing_is_named():
     assert second.got == []
 
 
+class Signing(Script):
+    """Its MICs show what was signed."""
+
+    def get_mic(self, message):
+        return b"mic of " + message
+
+    def verify_mic(self, message, mic):
+        if mic != b"mic of " + message:
+            raise AuthenticationError("wrong mic")
+
+
+def test_messages_are_signed_and_verified_by_the_current_choice():
+    falling = FallingBack(Signing(b""), lambda: None, FALL_BACK)
+    falling.verify_mic(b"message", falling.get_mic(b"message"))
+    with pytest.raises(AuthenticationError, match="wrong mic"):
+        falling.verify_mic(b"message", falling.get_mic(b"another"))
+
+
 def test_what_was_sent_is_not_taken_back():
     falling, second = mechanism(STEP, b"first", STEP, b"never")
     falling.step(b"")

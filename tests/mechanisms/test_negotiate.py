@@ -39,6 +39,7 @@ class Ticket:
         self._event = event
 
     def step(self, token):
+        assert isinstance(token, bytes)
         if self._event:
             event, self._event, self._held = self._event, None, token
             return event
@@ -128,6 +129,18 @@ def test_what_seals_is_the_chosen_mechanisms_once_the_negotiation_is_complete():
     (seal, _), (_, unseal) = client.sealing, server.sealing
     assert unseal(seal(b"pubKeyAuth")) == b"pubKeyAuth"
     assert server.unwrap(client.wrap(b"authInfo")) == b"authInfo"
+
+
+@pytest.mark.parametrize("detects", [False, True])
+def test_messages_are_signed_and_verified_by_the_chosen_mechanism_once_the_negotiation_is_complete(detects):
+    client, server = NegotiateInitiator([Ticket(accepts=False)]), NegotiateAcceptor([Ticket(accepts=True)])
+    server = DetectingAcceptor([Ticket(accepts=True)]) if detects else server
+    converse(client, server)
+    assert client.get_mic(b"message") == b"initiator message"
+    server.verify_mic(b"message", b"initiator message")
+    with pytest.raises(RemoteProtocolError, match="wrong mic"):
+        server.verify_mic(b"message", b"initiator another")
+    client.verify_mic(b"message", server.get_mic(b"message"))
 
 
 def test_sealed_messages_of_raw_ntlm_have_number_zero():
@@ -333,6 +346,7 @@ def test_ntlm_as_second_choice_goes_on_with_mics_both_ways():
     tokens = converse(client, server)
     states = [resp(token).neg_state for token in tokens[1::2]]
     assert states == [NegState.REQUEST_MIC, NegState.ACCEPT_INCOMPLETE, NegState.ACCEPT_COMPLETED]
+    assert [resp(token).neg_state for token in tokens[2::2]] == [NegState.ACCEPT_INCOMPLETE] * 2
     assert resp(tokens[-1]).mech_list_mic is not None
     assert_sealed_both_ways(client, server)
     assert client.name == server.name == "ntlm"
@@ -407,6 +421,42 @@ def test_mic_that_was_asked_for_may_not_be_left_out_of_the_last_token():
         server.step(NegTokenResp(NegState.ACCEPT_COMPLETED).encode())
     assert caught.value.security_status is ALTERED
     assert not server.complete
+
+
+class ThreeLegs(Ticket):
+    """A mechanism whose initiator has the last token."""
+
+    def step(self, token):
+        if self._accepts:
+            self.complete = token == b"last"
+            return b"" if self.complete else b"challenge"
+        self.complete = bool(token)
+        return b"last" if token else b"first"
+
+
+@pytest.mark.requirement("spnego.request-mic")
+@pytest.mark.parametrize("required", [False, True])
+def test_a_mic_goes_beside_the_initiators_last_token_where_it_is_due_and_only_there(required):
+    client, server = NegotiateInitiator([ThreeLegs(accepts=False)]), NegotiateAcceptor([ThreeLegs(accepts=True)])
+    choice = resp(server.step(client.step(b"")))
+    state = NegState.REQUEST_MIC if required else choice.neg_state
+    last = resp(client.step(NegTokenResp(state, choice.supported_mech, choice.response_token).encode()))
+    assert (last.neg_state, last.response_token) == (NegState.ACCEPT_INCOMPLETE, b"last")
+    assert (last.mech_list_mic is not None) is required
+
+
+def test_an_initiator_without_a_token_sends_the_mic_for_which_alone_the_acceptor_can_wait():
+    client = NegotiateInitiator([Ticket(accepts=False)])
+    client.step(b"")
+    token = resp(client.step(NegTokenResp(NegState.ACCEPT_INCOMPLETE, spnego.KERBEROS, b"AP-REP").encode()))
+    assert token.mech_list_mic == b"initiator " + spnego.encode_mech_list(KRB5)
+    assert token.response_token is None
+
+
+def test_a_mic_in_the_first_token_that_only_repeats_the_mechanisms_token_is_none():
+    server = NegotiateAcceptor([acceptor()])
+    token = initiator().step(b"")
+    assert resp(server.step(_init_with_mic(token, token))).response_token
 
 
 def test_one_more_token_of_a_complete_mechanism_is_refused():
@@ -544,9 +594,9 @@ def test_mic_before_the_mechanism_is_complete_is_refused():
         client.step(NegTokenResp(NegState.REQUEST_MIC, spnego.NTLM, None, b"mic").encode())
 
 
-def _init_with_mic(mech_token):
+def _init_with_mic(mech_token, mic=b"mic"):
     content = der.encode(der.CONTEXT, spnego.encode_mech_list([spnego.NTLM]))
-    content += der.encode_octets(2, mech_token) + der.encode_octets(3, b"mic")
+    content += der.encode_octets(2, mech_token) + der.encode_octets(3, mic)
     return der.encode(0xA0, der.encode(der.SEQUENCE, content))
 
 
@@ -589,8 +639,18 @@ def test_token_after_completion_is_refused():
     client, server = ntlm_pair()
     tokens = converse(client, server)
     for side, token in ((client, tokens[3]), (server, tokens[2])):
-        with pytest.raises(RemoteProtocolError):
+        with pytest.raises(RemoteProtocolError, match="spnego is complete"):
             side.step(token)
+
+
+def test_a_context_that_has_failed_takes_no_more_tokens():
+    client, server = ntlm_pair()
+    offer = client.step(b"")
+    for side, good in ((client, server.step(offer)), (NegotiateAcceptor([acceptor()]), offer)):
+        with pytest.raises(RemoteProtocolError):
+            side.step(b"nothing known")
+        with pytest.raises(LocalProtocolError, match="the context is failed"):
+            side.step(good)
 
 
 def test_step_while_an_event_is_out_is_a_local_error_that_changes_nothing():
@@ -616,9 +676,11 @@ def test_calls_before_anything_came_are_local_errors():
                 call(b"")
         with pytest.raises(LocalProtocolError):
             side.verify_mic(b"", b"")
-        assert not side.complete
+        assert side.complete is False
         assert side.principal is None
         assert side.name == "negotiate"
+    with pytest.raises(LocalProtocolError, match="does not wait for an answer"):
+        NegotiateInitiator([Ticket(accepts=False)]).resume(b"")
 
 
 # --- detection ---
