@@ -86,6 +86,15 @@ def copy_for(pattern):
     return COPIES / pattern.removesuffix(".py").removesuffix("/*").replace("/", "-")
 
 
+_PLACES_OF_TEXTS = {
+    # the reason of a judgement
+    "Refusal": 1, "_refusal": 2, "refuse_unless_allowed": 1,
+    # what an error calls a field or a message
+    "decode_text": 1, "require_flags": 1, "decode_av_pairs": 1, "_check_field": 4,
+}  # fmt: skip
+"""Which argument of these functions is nothing but a text for people."""
+
+
 class _WithoutTexts(ast.NodeTransformer):
     def visit_Call(self, node):
         self.generic_visit(node)
@@ -99,8 +108,8 @@ class _WithoutTexts(ast.NodeTransformer):
             ]
         elif name in {"debug", "info", "warning", "error", "exception"}:
             node.args = []
-        elif (place := {"Refusal": 1, "_refusal": 2, "refuse_unless_allowed": 1}.get(name, 99)) < len(node.args):
-            node.args[place] = ast.Constant("text")  # the reason of a judgement
+        elif (place := _PLACES_OF_TEXTS.get(name, 99)) < len(node.args):
+            node.args[place] = ast.Constant("text")
         elif name in {"encode", "decode", "read_text"}:
             node.args = [ast.Constant(ast.unparse(each).lower()) for each in node.args]  # no name of a codec has a case
         return node

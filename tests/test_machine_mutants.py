@@ -28,6 +28,7 @@ def function(line):
         ("reason = f'{size} is too much'", "reason = None"),
         ("raise Refusal(Verdict.WEAK, 'weak', 0)", "raise Refusal(Verdict.WEAK, None, 0)"),
         ("name.encode('idna')", "name.encode('IDNA')"),
+        ("decode_text(name, 'user name')", "decode_text(name, None)"),
     ],
 )
 def test_a_change_of_texts_for_people_is_left_out(before, after):
@@ -44,6 +45,7 @@ def test_a_change_of_texts_for_people_is_left_out(before, after):
         ("size = 'text'", "size = 'XXtextXX'"),
         ("if size < 1: raise ValueError('small')", "if size <= 1: raise ValueError('small')"),
         ("name.encode('idna')", "name.encode('ascii')"),
+        ("decode_text(name, 'user name')", "decode_text(None, 'user name')"),
     ],
 )
 def test_a_change_of_what_is_done_is_not(before, after):
@@ -56,6 +58,14 @@ def test_a_survivor_is_told_by_the_lines_that_differ():
     decorated = before.replace("def f", "@classmethod\ndef g").replace("<", "<=")
     assert mutants.difference(before, decorated) == "if a < 1: -> if a <= 1:"
     assert mutants.difference("def f(a=1):\n    pass\n", "def f(a=2):\n    pass\n") == "a=1 -> a=2"
+
+
+def test_tests_that_noticed_a_mutant_of_the_function_are_asked_first_and_then_those_that_call_least():
+    trials = mutants.Trials({}, None)
+    trials._calls = {0: {"f", "g", "h"}, 1: {"f"}, 2: {"g"}, 3: {"f", "g"}, 4: {"f", "g"}}
+    assert trials._tests_of("f__mutmut_1") == [1, 3, 4, 0]
+    trials._noticed["f"] += [4, 0]
+    assert trials._tests_of("f__mutmut_2") == [0, 4, 1, 3]
 
 
 SOURCE = """\
