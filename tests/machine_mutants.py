@@ -91,6 +91,8 @@ _PLACES_OF_TEXTS = {
     "Refusal": 1, "_refusal": 2, "refuse_unless_allowed": 1,
     # what an error calls a field or a message
     "decode_text": 1, "require_flags": 1, "decode_av_pairs": 1, "_check_field": 4,
+    # the message of an error that the function makes
+    "_denied": 0,
 }  # fmt: skip
 """Which argument of these functions is nothing but a text for people."""
 
@@ -225,6 +227,8 @@ class Inside(typing.NamedTuple):
     """Whether to try survivors again, those with a reason excepted."""
     children: int
     """How many mutants to try at once."""
+    most: int | None
+    """How many tests to ask for each mutant at most."""
     end: float | None
     """The time of the clock at which to stop."""
 
@@ -287,6 +291,7 @@ class Trials:
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.chdir("mutants")
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         options = ["--quick", "--thorough", "--sockets", "-q", "--rootdir=.", "-p", "no:cacheprovider"]
         options += ["--hypothesis-seed=0", "--tb=native"]  # other forms of a traceback take longer than the test
         pytest.main([*options, *self._inside.tests], plugins=[self])
@@ -308,7 +313,7 @@ class Trials:
         self._find_calls()
         try:
             self._try_all(sorted(self._mutants, key=_function_of))
-        finally:  # Ctrl-C
+        finally:  # Ctrl-C, or the same by another process
             self._save()
         os._exit(0)
 
@@ -338,10 +343,10 @@ class Trials:
     def _tests_of(self, name):
         """The numbers of the tests that call the function: those first that noticed a mutant, or that call least."""
         function = _function_of(name)
-        noticed = self._noticed[function]
+        noticed, most = self._noticed[function], self._inside.most
         first = {number: place for place, number in enumerate(reversed(noticed))}
         calling = [number for number in self._calls if function in self._calls[number]]
-        return sorted(calling, key=lambda number: (first.get(number, len(first)), len(self._calls[number])))
+        return sorted(calling, key=lambda number: (first.get(number, len(first)), len(self._calls[number])))[:most]
 
     def _start(self, name):
         numbers = self._tests_of(name)
@@ -547,6 +552,7 @@ def main():
     parser.add_argument("--again", action="store_true", help="try survivors without a reason again")
     parser.add_argument("--seconds", type=float, help="stop after this time")
     parser.add_argument("--children", type=int, default=os.cpu_count(), help="how many mutants to try at once")
+    parser.add_argument("--most", type=int, help="how many tests to ask for each mutant, for a first view in less time")
     parser.add_argument("--report", action="store_true", help="try nothing, say what came out before")
     parser.add_argument("--write", action="store_true", help="put the figures into docs/figures/mutants.json")
     parser.add_argument("--inside", help=argparse.SUPPRESS)
@@ -563,7 +569,8 @@ def main():
     for pattern, tests in TESTS.items():
         if some := [file for file in files if pattern_of(file) == pattern]:
             chosen = {} if options.report else wanted and {file: sorted(wanted[file]) for file in some}
-            start(prepare(pattern, some), Inside(tests, chosen, options.again, options.children, end))
+            inside = Inside(tests, chosen, options.again, options.children, options.most, end)
+            start(prepare(pattern, some), inside)
     rows, unexplained = results(files)
     if options.write:
         write(rows)

@@ -61,7 +61,7 @@ def test_a_survivor_is_told_by_the_lines_that_differ():
 
 
 def test_tests_that_noticed_a_mutant_of_the_function_are_asked_first_and_then_those_that_call_least():
-    trials = mutants.Trials({}, None)
+    trials = mutants.Trials({}, mutants.Inside([], None, again=False, children=1, most=None, end=None))
     trials._calls = {0: {"f", "g", "h"}, 1: {"f"}, 2: {"g"}, 3: {"f", "g"}, 4: {"f", "g"}}
     assert trials._tests_of("f__mutmut_1") == [1, 3, 4, 0]
     trials._noticed["f"] += [4, 0]
