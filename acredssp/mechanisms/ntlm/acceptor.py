@@ -406,7 +406,7 @@ def _refusal(deny: Deny, *, proven: bool) -> AuthenticationError:
         return _denied("unknown user or wrong password")
     return AuthenticationError(
         f"the lookup refused the logon: {status}",
-        security_status=LOGON_STATUS.get(status, SecurityStatus.SEC_E_LOGON_DENIED),
+        security_status=LOGON_STATUS.get(status),
         nt_status=status,
     )
 

@@ -216,6 +216,7 @@ def test_oracle_that_verifies_lets_in():
     client, server = initiator(), acceptor()
     exchange = ask(server, client.step(server.step(client.step(b""))))
     assert (exchange.user, exchange.domain, exchange.workstation) == ("alice", "CONTOSO", "PC")
+    assert exchange.lm_response == bytes(24)
     assert server.resume(session_base_key(exchange)) == b""
     assert_sealed_both_ways(client, server)
 
@@ -519,6 +520,7 @@ def test_altered_mic_is_refused(position):
     token[position] ^= 0x80
     error = assert_denied(server, bytes(token))
     assert error.security_status is SecurityStatus.SEC_E_MESSAGE_ALTERED
+    assert error.nt_status is NTSTATUS.STATUS_LOGON_FAILURE
 
 
 def test_mic_of_zeros_is_refused():
@@ -663,6 +665,13 @@ def test_token_after_completion_is_refused():
         server.step(token)
 
 
+def test_a_token_after_the_logon_is_refused():
+    server, client = begun()
+    log_on(server, token := client.authenticate())
+    with pytest.raises(RemoteProtocolError, match="ntlm is complete"):
+        server.step(token)
+
+
 # --- channel bindings ---
 
 BINDINGS = b"tls-server-end-point:" + bytes(32)
@@ -674,6 +683,13 @@ BINDINGS = b"tls-server-end-point:" + bytes(32)
 def test_bindings_of_one_channel_log_on(ours, theirs):
     client, server = initiator(channel_bindings=theirs), acceptor(channel_bindings=ours)
     converse(client, server)
+    assert server.complete
+
+
+def test_a_client_that_says_nothing_of_bindings_is_let_in_by_a_server_that_has_some():
+    """The pair is left out, as it is not by a client that says it has none."""
+    server, client = begun(channel_bindings=BINDINGS)
+    log_on(server, client.authenticate())
     assert server.complete
 
 
