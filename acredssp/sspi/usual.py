@@ -27,6 +27,7 @@ DATA_REPRESENTATIONS: Final = frozenset(SECURITY_DREP)
 # Every call needs these: looking up a member of an enum takes longer than using it, and an operator of an IntFlag is a
 # Python call.
 _OK: Final = SecurityStatus.SEC_E_OK
+_CONTINUE: Final = SecurityStatus.SEC_I_CONTINUE_NEEDED
 _INCOMPLETE: Final = SecurityStatus.SEC_E_INCOMPLETE_MESSAGE
 _ALLOCATE_MEMORY: Final = ISC_REQ.ALLOCATE_MEMORY.value  # the same for ISC and ASC
 
@@ -62,13 +63,13 @@ def take_usual(
     flags = int(fContextReq)
     if data is None or not flags & _ALLOCATE_MEMORY or TargetDataRep not in DATA_REPRESENTATIONS:
         return None
-    if phContext is None:
-        if phCredential is not None and phCredential.state.package != CREDSSP_NAME:
-            return None  # the bare shape
-        state: object = make_context(kind, phCredential, pszTargetName, flags, data)
+    if phContext is not None:
+        handle, state = phContext, phContext.referent
+    elif phCredential is None or phCredential.state.package == CREDSSP_NAME:
+        state = make_context(kind, phCredential, pszTargetName, flags, data)
         handle = expect_handle(phNewContext)
     else:
-        handle, state = phContext, phContext.referent
+        return None  # the bare shape
     if type(state) is not kind or not state.hold_for_step(phCredential, phNewContext):
         return None
     try:
@@ -78,12 +79,19 @@ def take_usual(
             if not state.usual:
                 return Call(pInput, pOutput, pfContextAttr, ptsExpiry, flags, result)
     except BaseException as error:  # noqa: BLE001 - whatever it is, nothing but a misuse escapes
-        state.usual, data = False, b""  # the error keeps this function's variables
-        try:
-            return stop(state, Call(pInput, pOutput, pfContextAttr, ptsExpiry, flags), handle, error)
-        finally:
-            state.in_use = 0
-    return _hand_out(state, handle, result, pInput, pOutput, pfContextAttr, ptsExpiry)
+        data = b""  # the error keeps this function's variables
+        return _stop(state, handle, error, (pInput, pOutput, pfContextAttr, ptsExpiry, flags))
+    try:
+        status = result.status
+        if status is not _CONTINUE:
+            _note(state, result, pInput)
+        pOutput.pBuffers[0].give(result.output)  # type: ignore[union-attr] # `_input` has seen it
+        if pfContextAttr is not None or ptsExpiry is not None:
+            fill_facts(state, pfContextAttr, ptsExpiry, allocated=True)
+        handle.error = None
+        return status
+    finally:
+        state.in_use = 0  # this call excluded all others
 
 
 def _input(pInput: SecBufferDesc | None, pOutput: SecBufferDesc | None) -> bytes | None:
@@ -105,26 +113,23 @@ def _input(pInput: SecBufferDesc | None, pOutput: SecBufferDesc | None) -> bytes
     return memory if type(memory) is bytes and len(memory) == token.cbBuffer else None
 
 
-def _hand_out(
+def _note(state: InitiatorState | AcceptorState, result: StepResult, pInput: SecBufferDesc | None) -> None:
+    """Note that the handshake has succeeded, or report how many bytes are missing."""
+    if result.status is _OK:
+        state.note_established()
+    elif result.status is _INCOMPLETE and pInput is not None:
+        pInput.pBuffers[1].become(SECBUFFER_MISSING, result.missing)
+
+
+def _stop(
     state: InitiatorState | AcceptorState,
     handle: CtxtHandle,
-    result: StepResult,
-    pInput: SecBufferDesc | None,
-    pOutput: SecBufferDesc | None,
-    pfContextAttr: ContextAttributes | None,
-    ptsExpiry: TimeStamp | None,
+    error: BaseException,
+    parameters: tuple[SecBufferDesc | None, SecBufferDesc | None, ContextAttributes | None, TimeStamp | None, int],
 ) -> SecurityStatus:
-    """Fill the caller's buffers, release the context, and return the status."""
+    """End a call whose step has failed, as `stop` does, and release the context."""
+    state.usual = False
     try:
-        status = result.status
-        if status is _OK:
-            state.note_established()
-        elif status is _INCOMPLETE and pInput is not None:
-            pInput.pBuffers[1].become(SECBUFFER_MISSING, result.missing)
-        pOutput.pBuffers[0].give(result.output)  # type: ignore[union-attr] # `_input` has seen it
-        if pfContextAttr is not None or ptsExpiry is not None:
-            fill_facts(state, pfContextAttr, ptsExpiry, allocated=True)
-        handle.error = None
+        return stop(state, Call(*parameters), handle, error)
     finally:
-        state.in_use = 0  # this call excluded all others
-    return status
+        state.in_use = 0
