@@ -141,7 +141,9 @@ class WatchingTLSSession(TLSSession):
         Args:
             ciphertext: Whole records. Those with handshake messages in clear are inspected before OpenSSL gets them.
         """
-        if self._in_clear and ciphertext:
+        if not ciphertext and self._in_clear and not self._messages:
+            return super().handshake()  # the ClientHello, or the answer to what came before
+        if self._in_clear:
             held = self._hold_messages(ciphertext)
             ciphertext = ciphertext[held:]
         if self._messages and (request := self._release_messages()):
