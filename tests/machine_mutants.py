@@ -81,6 +81,11 @@ def mutable_files():
     return [name for name in names if pattern_of(name)]
 
 
+def mirror_of(file):
+    """The file of tests that mirrors a file below the package."""
+    return f"tests/{file.removesuffix(Path(file).name)}test_{Path(file).name}"
+
+
 def copy_for(pattern):
     """The copy of the tree for the files of a pattern."""
     return COPIES / pattern.removesuffix(".py").removesuffix("/*").replace("/", "-")
@@ -277,7 +282,7 @@ class Trials:
     def __init__(self, mutants, inside):
         self._mutants = mutants
         self._inside = inside
-        self._items = []
+        self._items, self._places = [], []
         self._calls, self._seconds = {}, {}  # of each test, by its number: the functions that it calls, and its time
         self._noticed = collections.defaultdict(list)  # of each function: the tests that noticed a mutant of it
         self._running = {}  # by the pipe from a process: the mutant, the process, and when to end it
@@ -310,6 +315,7 @@ class Trials:
     def pytest_runtestloop(self, session):
         """Try the mutants, and end the process."""
         self._items = session.items
+        self._places = places_of(item.nodeid for item in session.items)
         self._find_calls()
         try:
             self._try_all(sorted(self._mutants, key=_function_of))
@@ -341,12 +347,21 @@ class Trials:
             self._wait()
 
     def _tests_of(self, name):
-        """The numbers of the tests that call the function: those first that noticed a mutant, or that call least."""
+        """The numbers of the tests that call the function, those first that are likely to notice.
+
+        These are tests that noticed another mutant of it, then those of the file that mirrors the module, then all
+        others: of each test its first case before its second, and of these the ones that call the fewest functions.
+        """
         function = _function_of(name)
-        noticed, most = self._noticed[function], self._inside.most
-        first = {number: place for place, number in enumerate(reversed(noticed))}
+        noticed = {number: place for place, number in enumerate(reversed(self._noticed[function]))}
+        mirror = mirror_of(_below_package(self._mutants[name].path))
+
+        def rank(number):
+            file, case = self._places[number]
+            return noticed.get(number, len(noticed)), file != mirror, case, len(self._calls[number])
+
         calling = [number for number in self._calls if function in self._calls[number]]
-        return sorted(calling, key=lambda number: (first.get(number, len(first)), len(self._calls[number])))[:most]
+        return sorted(calling, key=rank)[: self._inside.most]
 
     def _start(self, name):
         numbers = self._tests_of(name)
@@ -419,6 +434,16 @@ class Trials:
     def _save(self):
         for data in set(self._mutants.values()):
             data.save()
+
+
+def places_of(names):
+    """Of each test, by the name that pytest gives it: its file, and the number of the case among those of the test."""
+    seen, places = collections.Counter(), []
+    for name in names:
+        test = name.partition("[")[0]
+        places.append((name.partition("::")[0], seen[test]))
+        seen[test] += 1
+    return places
 
 
 class _Calls:

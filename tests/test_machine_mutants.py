@@ -3,6 +3,7 @@
 import ast
 import json
 import tomllib
+import types
 
 import machine_mutants as mutants
 import pytest
@@ -60,12 +61,15 @@ def test_a_survivor_is_told_by_the_lines_that_differ():
     assert mutants.difference("def f(a=1):\n    pass\n", "def f(a=2):\n    pass\n") == "a=1 -> a=2"
 
 
-def test_tests_that_noticed_a_mutant_of_the_function_are_asked_first_and_then_those_that_call_least():
+def test_the_tests_that_are_likely_to_notice_are_asked_first():
     trials = mutants.Trials({}, mutants.Inside([], None, again=False, children=1, most=None, end=None))
-    trials._calls = {0: {"f", "g", "h"}, 1: {"f"}, 2: {"g"}, 3: {"f", "g"}, 4: {"f", "g"}}
-    assert trials._tests_of("f__mutmut_1") == [1, 3, 4, 0]
-    trials._noticed["f"] += [4, 0]
-    assert trials._tests_of("f__mutmut_2") == [0, 4, 1, 3]
+    trials._mutants["f__mutmut_1"] = types.SimpleNamespace(path="acredssp/wire/der.py")
+    trials._calls = {0: {"f", "g", "h"}, 1: {"f"}, 2: {"g"}, 3: {"f", "g"}, 4: {"f"}, 5: {"f", "g"}}
+    names = ["tests/test_x.py::a[1]", "tests/test_x.py::b", "tests/test_x.py::c", "tests/wire/test_der.py::d[1]"]
+    trials._places = mutants.places_of([*names, "tests/wire/test_der.py::d[2]", "tests/test_x.py::a[2]"])
+    assert trials._tests_of("f__mutmut_1") == [3, 4, 1, 0, 5], "first the file that mirrors, and first cases"
+    trials._noticed["f"] += [5, 0]
+    assert trials._tests_of("f__mutmut_1") == [0, 5, 3, 4, 1]
 
 
 SOURCE = """\
