@@ -97,7 +97,7 @@ _PLACES_OF_TEXTS = {
     # what an error calls a field or a message
     "decode_text": 1, "require_flags": 1, "decode_av_pairs": 1, "_check_field": 4,
     # the message of an error that the function makes
-    "_denied": 0,
+    "_denied": 0, "_altered": 0,
 }  # fmt: skip
 """Which argument of these functions is nothing but a text for people."""
 
@@ -554,7 +554,8 @@ def _plain(name):
 
 
 def write(rows):
-    """Put the figures of files into the table of figures; rows of other files stay."""
+    """Put the figures of files into the table of figures; rows of other files stay, and of files not tried whole."""
+    rows = [row for row in rows if not row[-1]]
     old = json.loads(FIGURES.read_text("utf-8"))["rows"] if FIGURES.exists() else []
     both = {row[0]: row for row in [*old, *rows]}
     total = [sum(row[n] for row in both.values() if row[0] != "all") for n in range(1, len(COLUMNS))]

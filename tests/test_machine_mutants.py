@@ -112,12 +112,13 @@ def test_every_pattern_has_files_and_tests_that_there_are():
 
 def test_new_figures_take_the_place_of_the_old_ones_of_a_file(tmp_path, monkeypatch):
     monkeypatch.setattr(mutants, "FIGURES", tmp_path / "mutants.json")
-    mutants.write([["`b.py`", *range(7)], ["`a.py`", *[1] * 7]])
-    mutants.write([["`b.py`", *[2] * 7]])
+    mutants.write([["`b.py`", *[4] * 6, 0], ["`a.py`", *[1] * 6, 0]])
+    mutants.write([["`b.py`", *[2] * 6, 0]])
+    mutants.write([["`a.py`", *[3] * 6, 1]])  # one mutant has not been tried
     assert json.loads(mutants.FIGURES.read_text("utf-8"))["rows"] == [
-        ["`a.py`", *[1] * 7],
-        ["`b.py`", *[2] * 7],
-        ["all", *[3] * 7],
+        ["`a.py`", *[1] * 6, 0],
+        ["`b.py`", *[2] * 6, 0],
+        ["all", *[3] * 6, 0],
     ]
 
 
