@@ -1,5 +1,6 @@
 """The acceptor: who is let in, and that nobody else is, whatever the message says."""
 
+import copy
 import hmac
 import itertools
 import struct
@@ -114,6 +115,19 @@ def test_an_oracles_answer_is_about_the_account_that_the_lookup_named():
         event = log_on(server, client.authenticate(user="alice@contoso.test", domain=""), oracle)
         server.resume(session_base_key(event.exchange))
         assert server.principal.account == account
+
+
+def test_an_account_by_another_name_changes_nothing_of_what_the_client_said():
+    client, server = initiator(Password("Passw0rd!", "alice@contoso.test")), acceptor()
+    converse(client, server, Password("Passw0rd!", "alice", "CONTOSO"))
+    assert server.principal == Principal("alice@contoso.test", "", "PC", SPN)
+    assert server.principal.account == Account("alice", "CONTOSO")
+
+
+def test_an_account_may_differ_by_its_domain_alone():
+    server, client = begun()
+    log_on(server, client.authenticate(domain=""), ALICE)
+    assert server.principal.account == Account("alice", "CONTOSO")
 
 
 @pytest.mark.parametrize(
@@ -710,21 +724,21 @@ def test_stand_alone_machine_is_its_own_domain():
     identity = NTLMIdentity("SRV")
     assert identity.target_name.decode("utf-16-le") == "SRV"
     assert identity.target_type == Flags.TARGET_TYPE_SERVER
-    assert IDENTITY.target_type == Flags.TARGET_TYPE_DOMAIN
+    assert NTLMIdentity("SRV", "CONTOSO").target_type == Flags.TARGET_TYPE_DOMAIN
 
 
 @pytest.mark.parametrize(
-    ("identity", "computer", "domain"),
+    ("own", "computer", "domain"),
     [
-        (NTLMIdentity("SRV"), "SRV", "SRV"),
-        (NTLMIdentity("SRV", dns_computer="srv.home"), "srv.home", "srv.home"),
-        (NTLMIdentity("SRV", "CONTOSO"), "SRV", None),
-        (IDENTITY, "srv.contoso.test", "contoso.test"),
+        (["SRV"], "SRV", "SRV"),
+        (["SRV", "", "srv.home"], "srv.home", "srv.home"),
+        (["SRV", "CONTOSO"], "SRV", None),
+        (["SRV", "CONTOSO", "srv.contoso.test", "contoso.test"], "srv.contoso.test", "contoso.test"),
     ],
 )
-def test_a_challenge_never_lacks_the_dns_name_of_the_computer(identity, computer, domain):
+def test_a_challenge_never_lacks_the_dns_name_of_the_computer(own, computer, domain):
     """impacket's client makes its target name of it, and fails where there is none."""
-    pairs = decode_av_pairs(identity.names + bytes(4), "names")
+    pairs = decode_av_pairs(NTLMIdentity(*own).names + bytes(4), "names")
     names = {av_id: value.decode("utf-16-le") for av_id, value in pairs.items()}
     assert names[AvId.DNS_COMPUTER_NAME] == computer
     assert names.get(AvId.DNS_DOMAIN_NAME) == domain
@@ -733,6 +747,29 @@ def test_a_challenge_never_lacks_the_dns_name_of_the_computer(identity, computer
 def test_identity_needs_a_name():
     with pytest.raises(ValueError, match="netbios"):
         NTLMIdentity("")
+
+
+@pytest.mark.parametrize("field", ["netbios_computer", "netbios_domain", "dns_computer", "dns_domain", "dns_tree"])
+def test_an_identity_names_the_field_that_is_no_text(field):
+    with pytest.raises(TypeError, match=field):
+        NTLMIdentity(**{"netbios_computer": "SRV"} | {field: b"SRV"})
+
+
+def test_an_identity_can_be_copied():
+    assert copy.copy(IDENTITY) == IDENTITY
+
+
+def test_a_challenge_offers_what_the_client_asked_for_and_the_server_knows():
+    negotiate = bytearray(initiator().step(b""))
+    flags = int.from_bytes(negotiate[12:16], "little") & ~Flags.KEY_56 | Flags.OEM
+    negotiate[12:16] = flags.to_bytes(4, "little")
+    challenge = ChallengeMessage.decode(acceptor().step(bytes(negotiate)))
+    assert challenge.flags & Flags.KEY_128
+    assert not challenge.flags & (Flags.KEY_56 | Flags.OEM)
+
+
+def test_the_names_in_a_challenge_end_with_the_mark_of_the_end():
+    assert ChallengeMessage.decode(acceptor().step(initiator().step(b""))).target_info[-4:] == bytes(4)
 
 
 def test_challenges_are_random():
