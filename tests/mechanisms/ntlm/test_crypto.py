@@ -158,6 +158,44 @@ def test_every_altered_byte_of_a_sealed_message_is_noticed(position):
     assert caught.value.security_status is expected
 
 
+def test_each_message_has_the_next_number():
+    sender = client_to_server()
+    numbers = [int.from_bytes(sender.wrap(PLAINTEXT)[12:16], "little") for _ in range(4)]
+    assert numbers == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_message_that_is_missing_is_told_by_its_number(count):
+    sender, receiver = client_to_server(), client_to_server()
+    receiver.unwrap(sender.wrap(PLAINTEXT))
+    for _ in range(count):
+        sealed = sender.wrap(PLAINTEXT)
+    with pytest.raises(RemoteProtocolError, match=f"expected the sealed message with sequence number 1, got {count}$"):
+        receiver.unwrap(sealed)
+
+
+def test_text_that_is_no_unicode_is_encoded_as_it_came():
+    """Windows lets half a surrogate pair into a name."""
+    assert crypto.encode_text("a\ud800") == b"a\0\0\xd8"
+
+
+UTF16 = {name: name.encode("utf-16-le") for name in ("ALICE", "ALı", "ALI", "D")}
+
+
+@pytest.mark.parametrize(
+    ("user", "domain", "names"),
+    [
+        ("alice", "", ["ALICE"]),
+        ("alice", "D", ["ALICE+D", "ALICE"]),
+        ("alı", "", ["ALı", "ALI"]),
+        ("alı", "D", ["ALı+D", "ALI+D", "ALı", "ALI"]),
+    ],
+)
+def test_a_key_may_be_made_of_these_names_and_no_others(user, domain, names):
+    expected = [b"".join(UTF16[part] for part in name.split("+")) for name in names]
+    assert crypto.keyed_names(user, domain.encode("utf-16-le")) == expected
+
+
 def test_repeated_message_is_out_of_sequence():
     receiver, sealed = client_to_server(), client_to_server().wrap(PLAINTEXT)
     receiver.unwrap(sealed)
