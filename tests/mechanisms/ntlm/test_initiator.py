@@ -74,6 +74,47 @@ def test_time_is_the_servers_and_without_one_our_own():
     assert client_challenge == response.temp[16:24]
 
 
+def test_a_name_as_long_as_a_time_is_no_time():
+    """Behind the other name, a pair of 8 bytes stands where a server's time usually does."""
+    _, response = answer(
+        challenge({AvId.NB_DOMAIN_NAME: b"D\0", AvId.NB_COMPUTER_NAME: b"S\0R\0V\0X\0"}), now=lambda: 7
+    )
+    assert response.temp[8:16] == (7).to_bytes(8, "little")
+
+
+def test_target_info_without_its_end_is_refused():
+    info = encode_av_pairs({**NAMES, AvId.TIMESTAMP: TIMESTAMP})
+    client = initiator()
+    client.step(b"")
+    with pytest.raises(RemoteProtocolError):
+        client.step(challenge(info=info[:-4] + b"\1\0\0\0"))
+
+
+@pytest.mark.parametrize(("size", "fits"), [(0xFFFF, True), (0x10000, False)])
+def test_an_answer_is_as_long_as_its_length_can_say(size, fits):
+    client = initiator(target_name="")
+    _, short = answer(challenge({**NAMES, AvId.TIMESTAMP: TIMESTAMP, 200: b""}), target_name="")
+    more = size - len(short.proof) - len(short.temp)
+    client.step(b"")
+    token = challenge({**NAMES, AvId.TIMESTAMP: TIMESTAMP, 200: bytes(more)})
+    if fits:
+        assert len(AuthenticateMessage.decode(client.step(token)).nt_response) == size
+    else:
+        with pytest.raises(RemoteProtocolError, match="too many for an answer"):
+            client.step(token)
+
+
+def test_spnego_needs_a_mic_because_ntlm_has_one():
+    client = initiator()
+    client.step(b"")
+    client.step(challenge())
+    assert client.needs_mech_list_mic is True
+
+
+def test_no_workstation_is_named_unless_it_is_given():
+    assert NTLMCredential(ALICE).workstation == b""
+
+
 def test_flags_of_the_server_are_kept_beside_the_mic_bit():
     _, response = answer(challenge({**NAMES, AvId.FLAGS: b"\1\0\0\0"}))
     assert response.av_pairs[AvId.FLAGS] == b"\3\0\0\0"
