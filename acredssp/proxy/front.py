@@ -172,7 +172,7 @@ class Front:
         except Refused as refused:
             self.refused = refused
             return _NOT_HERE
-        return self.pass_on(route, asked)
+        return self.pass_on(route, dataclasses.replace(asked, request=self._for_target(asked.request, route)))
 
     def _turned_away(self, reason: str, code: rdp.FailureCode) -> rdp.FailureCode:
         self.refused = Refused(reason, NTSTATUS.STATUS_ACCESS_DENIED)
@@ -243,7 +243,7 @@ class Front:
         """
         self.target = target
         self.slot.take("connections_per_target", target.name)
-        self._request = request = _passed_on(who.request, route)
+        self._request = request = who.request and self._for_target(who.request, route)
         flags = request.flags if request and target.settings.credentials == "delegated" else None
         if flags and flags & rdp.RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED:
             raise _no_password(target, DelegatedKind.NOTHING)
@@ -278,6 +278,15 @@ class Front:
             credentials, self.account, self._request, token=self._token, logon_timeout=most
         )
 
+    def _for_target(self, request: rdp.ConnectionRequest, route: Route) -> rdp.ConnectionRequest:
+        """Return the client's request, without a routing token that only gateways read.
+
+        A token that the gateway has issued lets in whoever has it. A token of the settings is the target's, too, where
+        nothing is decrypted: a broker of sessions may read it.
+        """
+        routes_here = route.settings.token is not None and route.settings.mode == "terminate"
+        return dataclasses.replace(request, routing_token=None) if self._grant or routes_here else request
+
     def deny(self, refused: Refused) -> Deny:
         """Note why the user is refused, and return the answer of a hook."""
         self.refused = refused
@@ -298,13 +307,6 @@ def _token_checked() -> Iterator[None]:
 def _is_wrong_password(error: CredSSPError | None) -> bool:
     """Whether the client was told of a wrong password. It is told the same if the account does not exist."""
     return type(error) is AuthenticationError and error.nt_status is NTSTATUS.STATUS_LOGON_FAILURE
-
-
-def _passed_on(request: rdp.ConnectionRequest | None, route: Route) -> rdp.ConnectionRequest | None:
-    """Return the request for the target: the client's request, without a routing token that only this gateway reads."""
-    if request is None or route.settings.token is None:
-        return request
-    return dataclasses.replace(request, routing_token=None)
 
 
 def _password_of(who: Admission, target: Target, known: Password | None) -> Password:

@@ -15,7 +15,7 @@ from acredssp.aio import ClientLeft, Streams, pass_until_answer, write_if_open
 from acredssp.proxy.leg import Leg, Target
 from acredssp.proxy.refused import Refused
 from acredssp.proxy.settings import RouteSettings
-from acredssp.rdp import ConnectionConfirm, Protocols, RouteRequest, read_negotiation
+from acredssp.rdp import ConnectionConfirm, ConnectionRequest, Protocols, RouteRequest, read_negotiation
 from acredssp.workers import Address
 
 __all__ = ["connect", "logs_on_first"]
@@ -31,12 +31,12 @@ def logs_on_first(protocols: Protocols | None) -> bool:
 async def connect(
     target: Target, route: RouteSettings, asked: RouteRequest, client: Streams, patience: float
 ) -> tuple[Leg, int, bytes]:
-    """Connect to a host of the target, and send it the client's Connection Request as it came.
+    """Connect to a host of the target, and send it the client's Connection Request, as it came if nothing is left out.
 
     Args:
         target: The target.
         route: The route that leads there.
-        asked: What the client sent before TLS.
+        asked: What the target is to know of what the client sent before TLS.
         client: Reader and writer of the client, whose stream begins with its Connection Request.
         patience: Seconds that the target has for its Connection Confirm.
 
@@ -49,6 +49,8 @@ async def connect(
         Refused: No host can be connected to, or the one that was does not answer, or asks for no logon.
     """
     request = await read_negotiation(client[0])
+    if ConnectionRequest.decode(request) != asked.request:
+        request = asked.request.encode()
     if route.forward_preconnection and asked.preconnection is not None:
         request = asked.preconnection.encode() + request
     early, confirm = 0, b""

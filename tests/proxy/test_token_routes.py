@@ -146,11 +146,19 @@ async def test_a_token_may_lead_to_a_target_that_the_user_logs_on_to_undecrypted
         told, reason = await refused(here, token)
         (record, _) = here.records
     assert (record.outcome, record.target) == ("passed_on", "desktops")
+    assert [request.routing_token for request in target.requests] == [None]  # it still lets in whoever has it
     assert [user for user, *_ in target.logons] == ["bob"]  # whom the target lets in is the target's matter
     assert (told, reason) == (
         FailureCode.SSL_NOT_ALLOWED_BY_SERVER,
         "the client's token is unknown, used up or expired",
     )
+
+
+async def test_no_target_gets_a_token_that_another_route_is_for(tokened):
+    routes = BY_TOKEN + 'users = ["bob"]\n[[listeners.routes]]\ntarget = "desktops"\n'
+    async with tokened(routes) as (here, target):
+        await come(here, await issue(here))
+    assert [request.routing_token for request in target.requests] == [None]
 
 
 async def test_an_undecrypted_connection_without_the_store_is_refused(tokened):
