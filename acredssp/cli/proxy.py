@@ -128,12 +128,7 @@ def run_command(
                 print(render.printable(text), flush=True)  # noqa: T201
 
         records = ServerRecords(
-            record or [],
-            with_secrets=False,
-            generated=False,
-            most=record_most,
-            account_of=lambda *_: None,
-            warn=tell,
+            record or [], with_secrets=False, generated=False, most=record_most, account_of=lambda *_: None, warn=tell
         )
         if workers is None:
             records.begin()

@@ -16,7 +16,7 @@ from acredssp.proxy.gateway import Gateway
 from acredssp.proxy.metrics import Metrics
 from acredssp.stores import StoreError
 
-__all__ = ["Check", "admin_pages", "checks_of"]
+__all__ = ["Check", "admin_pages", "checks_of", "figures_of"]
 
 Check: TypeAlias = Callable[[], Awaitable[str]]
 """Says why the gateway is not ready; nothing where it is."""
@@ -35,12 +35,19 @@ def admin_pages(checks: Mapping[str, Check], metrics: Metrics) -> web.Applicatio
         return web.Response(text="alive\n")
 
     async def figures(_: web.Request) -> web.Response:
-        text = await metrics.text()
+        text = await figures_of(checks, metrics)
         return web.Response(body=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
     pages = web.Application(client_max_size=2**10)
     pages.add_routes([web.get("/healthz", alive), web.get("/readyz", ready), web.get("/metrics", figures)])
     return pages
+
+
+async def figures_of(checks: Mapping[str, Check], metrics: Metrics) -> bytes:
+    """Return what Prometheus reads. The checks note first whether the targets and the store answer now."""
+    for check in checks.values():
+        await check()
+    return await metrics.text()
 
 
 def checks_of(gateway: Gateway, metrics: Metrics) -> Mapping[str, Check]:

@@ -6,17 +6,7 @@ import functools
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias, cast
 
-from acredssp import (
-    NTSTATUS,
-    RDP,
-    ClientConfig,
-    HandshakeInfo,
-    NTHash,
-    Password,
-    Policy,
-    Trust,
-    open_connection,
-)
+from acredssp import NTSTATUS, RDP, ClientConfig, HandshakeInfo, NTHash, Password, Policy, Trust, open_connection
 from acredssp.aio import Streams, judge_server, reason_of
 from acredssp.carriage import Carriage
 from acredssp.credentials import Account, Deny, Nothing, TicketCache

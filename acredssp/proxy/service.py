@@ -12,6 +12,7 @@ With workers, the admin's address is one socket that all of them accept from, an
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import gc
 import logging
 import os
@@ -100,7 +101,7 @@ async def run(path: pathlib.Path, tell: Tell, around: Around = as_it_is) -> None
 async def _serve(task: _Task, stop: asyncio.Event) -> None:
     """Serve until `stop` is set, then drain."""
     from acredssp.proxy import web  # noqa: PLC0415 - some look for `_FIGURES` when imported
-    from acredssp.proxy.admin import admin_pages, checks_of  # noqa: PLC0415
+    from acredssp.proxy.admin import admin_pages, checks_of, figures_of  # noqa: PLC0415
     from acredssp.proxy.api import Broker  # noqa: PLC0415
     from acredssp.proxy.gateway import Gateway  # noqa: PLC0415
     from acredssp.proxy.metrics import Metrics  # noqa: PLC0415
@@ -131,13 +132,14 @@ async def _serve(task: _Task, stop: asyncio.Event) -> None:
         loop.add_signal_handler(signal.SIGHUP, on_hangup)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
         await gateway.start(task.ready)
+        checks = checks_of(gateway, metrics)
         if (sock := task.http.get("admin")) is not None:
-            await stack.enter_async_context(web.serve(admin_pages(checks_of(gateway, metrics), metrics), sock))
+            await stack.enter_async_context(web.serve(admin_pages(checks, metrics), sock))
         if (sock := task.http.get("api")) is not None:
             broker = Broker(gateway.node, lambda: gateway.plan)
             await stack.enter_async_context(web.serve(broker.app(), sock, broker.access.context))
         if task.publishes:
-            gateway.node.begin(_publish(gateway.node, metrics.text))
+            gateway.node.begin(_publish(gateway.node, functools.partial(figures_of, checks, metrics)))
         _collect_seldom()
         tell(f"listening on {', '.join(gateway.addresses)}")
         task.notify("READY=1")

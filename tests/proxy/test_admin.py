@@ -83,12 +83,14 @@ async def test_it_is_not_ready_while_it_drains_and_still_alive(world, pages):
 
 async def test_it_is_not_ready_without_any_target(world, pages):
     async with world("check = { interval = 0.01, failures = 1 }\n") as (here, target), pages(here) as shown:
+        figures = await shown.figures()
+        assert (figures["acredssp_proxy_target_up", "desktops"], figures["acredssp_proxy_store_up",]) == (1, 1)
         await target.stop()
         (host,) = here.gateway.plan.targets["desktops"].pool.hosts
         await until(lambda: host.failures)
+        assert (await shown.figures())["acredssp_proxy_target_up", "desktops"] == 0
         status, checks = await shown.ready()
         assert (status, checks["targets"]) == (503, "no target answers")
-        assert (await shown.figures())["acredssp_proxy_target_up", "desktops"] == 0
 
 
 async def test_it_is_not_ready_with_a_certificate_that_has_ended(world, pages, monkeypatch):
@@ -124,9 +126,9 @@ API = "[api]\naddress = '127.0.0.1:0'\nsecret = 'file:secret'\n"
 async def test_a_node_is_not_ready_while_nobody_can_come_in_without_the_store(world, pages, folder, more, status):
     await asyncio.to_thread((folder / "secret").write_text, "a long secret of the API")
     async with world(store=Away(), **more) as (here, _target), pages(here) as shown:
+        assert (await shown.figures())["acredssp_proxy_store_up",] == 0
         assert (await shown.ready())[0] == status
         assert (await shown.ready())[1]["store"] == ("ready" if status == 200 else "the store is away")
-        assert (await shown.figures())["acredssp_proxy_store_up",] == 0
 
 
 async def test_a_connection_is_counted_with_the_time_of_each_stage(world, pages):
