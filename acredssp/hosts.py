@@ -156,6 +156,11 @@ class HostPool:
         """The hosts, in the order that they were given in."""
         return [*self._hosts.values()]
 
+    @property
+    def up(self) -> list[Host]:
+        """The hosts that are up, in the order that they were given in."""
+        return [host for host in self._hosts.values() if self.is_up(host)]
+
     def is_up(self, host: Host) -> bool:
         """Whether connections are sent to a host."""
         return host.failures < self._check.failures
@@ -174,7 +179,7 @@ class HostPool:
             who: Whose connection it is: an account that has logged on, a name that a client claims, or None.
             token: The client's routing token, which may name a host.
         """
-        up = [host for host in self._hosts.values() if self.is_up(host)]
+        up = self.up
         if len(up) == 1:
             return [up[0].address]
         chances = {host.address: (host.connections, self._chance()) for host in up}

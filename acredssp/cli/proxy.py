@@ -5,7 +5,6 @@ import contextlib
 import functools
 import json
 import logging
-import os
 import pathlib
 import re
 import signal
@@ -16,9 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, ParamSpec
 import typer
 
 from acredssp.accounts import Domains, Users
+from acredssp.aio import reason_of
 from acredssp.cli import loops, render
 from acredssp.cli.options import LogLevel, MostRecords, RecordFiles, WithLogLevel, log_from, until_done, usage_errors
 from acredssp.cli.outcome import EXIT_STATUS, Result, UsageError
+from acredssp.cli.output import write_private
 from acredssp.cli.record import ServerRecords
 from acredssp.workers import is_supported
 
@@ -57,6 +58,14 @@ def _gateway() -> Iterator[None]:
         ) from None
     except SettingsError as error:
         raise _failed(Result.USAGE, *error.problems) from None
+
+
+def _write(path: pathlib.Path, content: bytes, *, anew: bool = False) -> None:
+    try:
+        write_private(path, content, anew=anew)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {reason_of(error)}") from None
+    print(f"wrote {path}")  # noqa: T201
 
 
 def _failed(result: Result, *texts: str) -> typer.Exit:
@@ -198,13 +207,12 @@ def init_command(
     with _gateway():
         from acredssp.proxy import check  # noqa: PLC0415 - needs the extra
 
-        try:
-            written = check.init(file)
-        except OSError as error:
-            reason = error.strerror or "it is there already"
-            raise UsageError(f"cannot write {error.filename or file}: {reason}") from None
-        for path in written:
-            print(f"wrote {path}")  # noqa: T201
+        files = check.first_files(file)
+        for path in files:
+            if path.exists():
+                raise UsageError(f"cannot write {path}: it is there already")
+        for path, content in files.items():
+            _write(path, content, anew=True)
 
 
 @contextlib.asynccontextmanager
@@ -262,28 +270,21 @@ async def token_command(  # noqa: PLR0913, PLR0917
     from acredssp.rdp_file import rdp_file  # noqa: PLC0415
 
     read, problems = settings.read(file), settings.Problems()
-    if target not in read.targets:
-        raise UsageError(f"--target: expected one of {', '.join(read.targets)}")
     if rdp is not None and read.rdp_file is None:
         raise UsageError("--rdp: expected [rdp_file] in the settings")
     signer = signer_of(read.rdp_file, problems) if rdp and read.rdp_file else None
     problems.check()
     try:
         order = tokens.TokenOrder(user=user, target=target, ttl=ttl, uses=uses, window=window)
-    except ValueError:
-        raise UsageError("expected a --user of 1 to 256 characters, and times of at most 24h") from None
+        order.check(read.targets)
+    except ValueError as error:
+        raise UsageError("; ".join(f"--{text}" for text in settings.in_words(error))) from None
     async with _store(read) as store:
         token = await order.issue(store)
     if rdp is None or read.rdp_file is None:
         print(token)  # noqa: T201
         return
-    content = rdp_file(read.rdp_file.address, token, user, signer)
-    try:
-        with os.fdopen(os.open(rdp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
-            stream.write(content)
-    except OSError as error:
-        raise UsageError(f"--rdp {rdp}: cannot be written: {error.strerror}") from None
-    print(f"wrote {rdp}")  # noqa: T201
+    _write(rdp, rdp_file(read.rdp_file.address, token, user, signer))
 
 
 @_command("kick", "End a user's connections at every node.")

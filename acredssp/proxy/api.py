@@ -18,9 +18,10 @@ from collections.abc import Callable
 from typing import Annotated, Any, Final, TypeVar
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from acredssp.proxy.plan import Access, Plan
+from acredssp.proxy.settings import in_words
 from acredssp.proxy.tokens import TokenOrder
 from acredssp.rdp_file import rdp_file
 from acredssp.stores import Entry, Kick, Node, StoreError, entries_of
@@ -63,9 +64,7 @@ class Broker:
 
     async def issue(self, request: web.Request) -> web.Response:
         """Issue a token."""
-        order = await _read(request, TokenOrder)
-        if order.target not in self.plan().targets:
-            raise _refusal(web.HTTPBadRequest, "target: no such target")
+        order = await _read(request, TokenOrder, lambda order: order.check(self.plan().settings.targets))
         access, as_file = self.access, _RDP_FILE in request.headers.get("Accept", "")
         if as_file and not access.gateway:
             raise _refusal(web.HTTPNotAcceptable, "there are no .rdp files without [rdp_file] in the settings")
@@ -130,13 +129,13 @@ class Broker:
         return app
 
 
-async def _read(request: web.Request, model: type[_Model]) -> _Model:
+async def _read(request: web.Request, model: type[_Model], check: Callable[[_Model], None] = lambda _: None) -> _Model:
     try:
-        return model.model_validate_json(await request.read())
-    except ValidationError as error:
-        faults = error.errors(include_input=False)
-        places = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}".removeprefix(": ") for each in faults)
-        raise _refusal(web.HTTPBadRequest, "; ".join(places)) from None
+        order = model.model_validate_json(await request.read())
+        check(order)
+    except ValueError as error:
+        raise _refusal(web.HTTPBadRequest, "; ".join(in_words(error))) from None
+    return order
 
 
 def _digest(secret: str) -> bytes:

@@ -1,10 +1,9 @@
-"""For `proxy check` and `proxy init`: see whether the targets let the gateway in, and write a first settings file."""
+"""For `proxy check` and `proxy init`: see whether the targets let the gateway in, and make a first settings file."""
 
 import importlib.resources
-import os
 import pathlib
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Final
 
 from acredssp import CredSSPError, self_signed
@@ -14,7 +13,7 @@ from acredssp.proxy.plan import Plan
 from acredssp.proxy.refused import Refused
 from acredssp.workers import Address
 
-__all__ = ["connect", "init"]
+__all__ = ["connect", "first_files"]
 
 
 async def connect(plan: Plan) -> AsyncIterator[tuple[str, str]]:
@@ -54,28 +53,17 @@ _USERS: Final = """\
 """
 
 
-def init(path: pathlib.Path) -> list[pathlib.Path]:
-    """Write a first settings file that can be run, and beside it what it names. Passwords are made at random.
+def first_files(path: pathlib.Path) -> Mapping[pathlib.Path, bytes]:
+    """Return a first settings file that can be run, and what it names, to be written beside it.
 
-    Returns:
-        The files that were written, the settings first.
-
-    Raises:
-        OSError: A file is there already, or cannot be written.
+    Passwords are made at random.
     """
     certificate, key = self_signed(["localhost", "127.0.0.1", "::1"])
     users = _USERS.format(admin=secrets.token_urlsafe(12), alice=secrets.token_urlsafe(12))
-    contents = {
+    return {
         path: (importlib.resources.files("acredssp.proxy") / "first.toml").read_bytes(),
         path.with_name("gateway.pem"): certificate,
         path.with_name("gateway.key"): key,
         path.with_name("gateway.users"): users.encode(),
         path.with_name("server.password"): b"put the password of the injected account here\n",
     }
-    for file in contents:
-        if file.exists():
-            raise FileExistsError(17, "", str(file))
-    for file, content in contents.items():
-        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
-            stream.write(content)
-    return [*contents]

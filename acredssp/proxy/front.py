@@ -154,7 +154,8 @@ class Front:
         """Have the user log on here."""
         settings = self.plan.settings
         if flags and flags & rdp.RequestFlags.REDIRECTED_AUTHENTICATION_MODE_REQUIRED:
-            return self._turned_away("the client asks for remote credential guard", rdp.FailureCode.INCONSISTENT_FLAGS)
+            reason = "the client asks for remote credential guard, which needs a route with mode = 'passthrough'"
+            return self._turned_away(reason, rdp.FailureCode.INCONSISTENT_FLAGS)
         if not settings.restricted_admin and flags and flags & rdp.RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED:
             return self._turned_away("the client asks for restricted admin", rdp.FailureCode.INCONSISTENT_FLAGS)
         return self.plan.answer
@@ -239,10 +240,12 @@ class Front:
         """Lead the connection to a target that will be given what the user delegates, or something else.
 
         Raises:
-            Refused: There are too many connections to it, or the user will delegate nothing.
+            Refused: There are too many connections to it, all its hosts are down, or the user will delegate nothing.
         """
         self.target = target
         self.slot.take("connections_per_target", target.name)
+        if not target.pool.up:  # told here, before the user delegates: by HYBRID, nothing is told afterwards
+            raise target.all_down()
         self._request = request = who.request and self._for_target(who.request, route)
         flags = request.flags if request and target.settings.credentials == "delegated" else None
         if flags and flags & rdp.RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED:

@@ -177,10 +177,14 @@ class Target:
                 leg.close()
                 raise
             return leg
-        reason = f"target {self.name}: {self.pool.why_none()}"
-        if failed is not None:
-            reason = f"target {self.name}: no host can be connected to, the last one because of: {reason_of(failed)}"
+        if failed is None:
+            raise self.all_down()
+        reason = f"target {self.name}: no host can be connected to, the last one because of: {reason_of(failed)}"
         raise Refused(reason, NTSTATUS.STATUS_NO_LOGON_SERVERS, failed)
+
+    def all_down(self) -> Refused:
+        """Return the refusal of a user whose target has no host that is up."""
+        return Refused(f"target {self.name}: {self.pool.why_none()}", NTSTATUS.STATUS_NO_LOGON_SERVERS)
 
     async def log_on_at(
         self,

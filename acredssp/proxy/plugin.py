@@ -7,6 +7,7 @@ connection's record, and so is, in the log, one that keeps the whole process wai
 import asyncio
 import inspect
 import logging
+import traceback
 from importlib.metadata import EntryPoint
 from typing import Any, Final
 
@@ -38,7 +39,10 @@ class PlugIn:
             self._function = entry.load()
         except Exception as error:
             # The module is not ours, so importing it may raise any exception.
-            raise ValueError(f"{entry.value} cannot be imported: {type(error).__name__}") from error
+            why = type(error).__name__
+            if isinstance(error, ModuleNotFoundError):
+                why = f"no module {error.name}, see PYTHONPATH"
+            raise ValueError(f"{entry.value} cannot be imported: {why}") from error
         if not callable(self._function):
             raise TypeError(f"{entry.value}: expected a function, got {type(self._function).__name__}")
         self.name = f"{what} {entry.value}"
@@ -56,7 +60,9 @@ class PlugIn:
             answer = self._function(who, *more)
             answer = await answer if inspect.isawaitable(answer) else answer
         except Exception as error:
-            reason = f"{self.name} failed with {type(error).__name__}"
+            *_, (frame, line) = traceback.walk_tb(error.__traceback__)  # the error's text may hold a secret
+            place = f"{frame.f_code.co_filename}, line {line}"
+            reason = f"{self.name} failed with {type(error).__name__} ({place})"
             raise Refused(reason, NTSTATUS.STATUS_NO_LOGON_SERVERS, error) from error
         front.waits_for = ""
         return answer

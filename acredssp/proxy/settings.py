@@ -42,7 +42,7 @@ from acredssp.workers import Address
 __all__ = [
     "CertificateSettings", "LimitSettings", "Line", "ListenerSettings", "LockoutSettings",
     "LogonSettings", "Problems", "RDPFileSettings", "RouteSettings", "SecretSource", "Settings", "SettingsError",
-    "StoreSettings", "TargetSettings", "read",
+    "StoreSettings", "TargetSettings", "in_words", "read",
 ]  # fmt: skip
 
 
@@ -107,8 +107,9 @@ class SecretSource:
             ValueError: There is no such variable, no folder of credentials, or no text in it.
         """
         if self.kind == "env":
-            if self.name not in os.environ:
-                raise ValueError(f"expected the environment variable {self.name}, which is not set")
+            if not os.environ.get(self.name):
+                state = "which is empty" if self.name in os.environ else "which is not set"
+                raise ValueError(f"expected a secret in the environment variable {self.name}, {state}")
             return os.environ[self.name]
         path = pathlib.Path(self.name)
         if self.kind == "credential":
@@ -119,9 +120,12 @@ class SecretSource:
                 )
             path = pathlib.Path(os.environ["CREDENTIALS_DIRECTORY"], self.name)
         try:
-            return path.read_bytes().decode().removesuffix("\n").removesuffix("\r")
+            text = path.read_bytes().decode().removesuffix("\n").removesuffix("\r")
         except UnicodeDecodeError:
             raise ValueError(f"{path}: expected a text in utf-8") from None
+        if not text:
+            raise ValueError(f"{path}: expected a secret, got an empty file")
+        return text
 
 
 _ADDRESS: Final = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^\s:\[\]/@]+)):(?P<port>[0-9]{1,5})")
@@ -202,7 +206,7 @@ def _file(value: object, info: ValidationInfo) -> pathlib.Path:
 def _beside(path: pathlib.Path, info: ValidationInfo) -> pathlib.Path:
     context = info.context or {}
     found = pathlib.Path(context.get("folder", pathlib.Path()), path)
-    context.setdefault("files", []).append(found)
+    context.setdefault("files", {})[found] = info.field_name
     return found
 
 
@@ -641,14 +645,14 @@ def read(path: pathlib.Path) -> Settings:
     with problems.at(""):
         content = _parsed(path)
     problems.check()
-    context: dict[str, Any] = {"folder": path.parent, "files": []}
+    context: dict[str, Any] = {"folder": path.parent, "files": {}}
     try:
         settings = Settings.model_validate(content, context=context)
     except ValidationError as error:
-        for each in error.errors(include_url=False, include_input=False):
-            problems.add(_place(each["loc"]), _text(each["loc"], each))
-        for file in dict.fromkeys(context["files"]):  # what is right, and would be told of next
-            with problems.at(""):
+        for text in in_words(error):
+            problems.add("", text)
+        for file, name in context["files"].items():  # what is right, and would be told of next
+            with problems.at(name):
                 file.stat()
         problems.check()
         raise
@@ -668,6 +672,14 @@ def _parsed(path: pathlib.Path) -> dict[str, Any]:
         raise ValueError(f"{path}: expected toml, got something else {where[0] if where else ''}".rstrip()) from None
 
 
+def in_words(error: ValueError) -> list[str]:
+    """Return what is wrong, in the words of this project, each with its place. No value is quoted."""
+    if not isinstance(error, ValidationError):
+        return [str(error)]
+    found = error.errors(include_url=False, include_input=False)
+    return [f"{_place(each['loc'])}: {_text(each['loc'], each)}".removeprefix(": ") for each in found]
+
+
 def _place(loc: tuple[int | str, ...]) -> str:
     """Return a place as the file has it: `listeners[0].routes[2].target`."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).removeprefix(".")
@@ -676,8 +688,6 @@ def _place(loc: tuple[int | str, ...]) -> str:
 def _text(loc: tuple[int | str, ...], error: Mapping[str, Any]) -> str:
     """Say what is wrong in the words of this project. pydantic's own may hold no value, as all of these."""
     match error["type"]:
-        case "missing":
-            return "expected a value, got none"
         case "extra_forbidden":
             known = _NAMES if len(loc) > 1 else [*Settings.model_fields]
             if str(loc[-1]) in known:
@@ -696,8 +706,9 @@ def _text(loc: tuple[int | str, ...], error: Mapping[str, Any]) -> str:
 _WORDS: Final = {
     "list_type": "expected a list", "dict_type": "expected a table", "model_type": "expected a table",
     "string_type": "expected a text", "bool_type": "expected true or false", "int_type": "expected a whole number",
-    "float_type": "expected a number", "too_short": "expected at least {min_length}, got {actual_length}",
-    "string_too_short": "expected a text that is not empty",
+    "float_type": "expected a number", "missing": "expected a value, got none", "less_than_equal": "expected at most {le:g}",
+    "string_too_short": "expected a text that is not empty", "greater_than": "expected more than {gt:g}",
+    "too_short": "expected at least {min_length}, got {actual_length}", "too_long": "expected at most {max_length}",
 }  # fmt: skip
 """What is wrong with a value, in the words of TOML, for some of pydantic's types of errors."""
 

@@ -1,10 +1,11 @@
 """What a broker asks for when it orders a token, over the API or by `acredssp proxy token`."""
 
-from typing import Annotated, Self
+from collections.abc import Mapping
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from acredssp.proxy.settings import Line
+from acredssp.proxy.settings import Line, TargetSettings
 from acredssp.stores import KICK_LIFE, Grant, Store, issue_token
 
 __all__ = ["TokenOrder"]
@@ -32,11 +33,18 @@ class TokenOrder(BaseModel):
     password: Annotated[SecretStr, Field(max_length=512)] = SecretStr("")
     """The account's password."""
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if bool(self.account) != bool(self.password.get_secret_value()):
-            raise ValueError("expected account and password together, got one of them")
-        return self
+    def check(self, targets: Mapping[str, TargetSettings]) -> None:
+        """Check that there is the target, and that the token brings what the target needs.
+
+        Raises:
+            ValueError: It does not.
+        """
+        if self.target not in targets:
+            raise ValueError(f"target: expected one of {', '.join(targets)}")
+        way, given = targets[self.target].credentials, (bool(self.account), bool(self.password.get_secret_value()))
+        if given != (way == "token",) * 2:
+            wants = "an account with its password, which the HTTP API takes" if way == "token" else "no account"
+            raise ValueError(f"target: one with credentials = '{way}' expects {wants}")
 
     async def issue(self, store: Store) -> str:
         """Issue the token, as `issue_token` does."""

@@ -40,7 +40,10 @@ def check(folder, capsys):
 def test_missing_files_are_named_beside_wrong_settings(check, folder):
     text = GOOD.replace('"users"', '"absent"').replace("gateway.key", "lost.key") + "nonsense = 1\n"
     status, _, err = check(text)
-    missing = [f"{folder / name}: no such file or directory" for name in ("lost.key", "absent")]
+    missing = [
+        f"{setting}: {folder / name}: no such file or directory"
+        for setting, name in (("key", "lost.key"), ("users", "absent"))
+    ]
     assert (status, err[-3:]) == (2, ["targets.desktops.nonsense: no such setting", *missing])
 
 
@@ -84,7 +87,7 @@ def test_a_good_file(check, folder):
         ),
         (
             GOOD.replace('users = "users"', 'lookup = "no_such_package:function"'),
-            "listeners[0].logon.lookup: no_such_package:function cannot be imported: ModuleNotFoundError",
+            "listeners[0].logon.lookup: no_such_package:function cannot be imported: no module no_such_package",
         ),
         (
             GOOD.replace('target = "desktops" }', 'entry = "json:nothing" }'),

@@ -77,7 +77,10 @@ async def test_one_that_gives_no_answer_is_named_in_the_record(world, function, 
 
 
 async def test_one_that_fails_refuses_the_user_and_is_named(world, function, place):
-    function(lambda *_: {}["c4nary"])
+    def fail(*_):
+        raise KeyError("c4nary")
+
+    function(fail)
     async with world(start=False) as (here, target):
         await begin(here, target, place)
         try:
@@ -87,7 +90,8 @@ async def test_one_that_fails_refuses_the_user_and_is_named(world, function, pla
         finally:
             await here.gateway.stop()
     assert raised.value.nt_status is NTSTATUS.STATUS_NO_LOGON_SERVERS
-    assert (record.outcome, record.reason) == ("denied", f"{PLACES[place]} failed with KeyError")
+    place_of_error = f"({__file__}, line {fail.__code__.co_firstlineno + 1})"
+    assert (record.outcome, record.reason) == ("denied", f"{PLACES[place]} failed with KeyError {place_of_error}")
 
 
 @pytest.mark.parametrize("shape", ["plain", "coroutine"])
@@ -154,7 +158,11 @@ async def test_one_that_answers_at_once_is_not_named(world, function, place, mon
 @pytest.mark.parametrize(
     ("name", "error", "text"),
     [
-        ("no_such_package:function", ValueError, "no_such_package:function cannot be imported: ModuleNotFoundError"),
+        (
+            "no_such_package:function",
+            ValueError,
+            "no_such_package:function cannot be imported: no module no_such_package, see PYTHONPATH",
+        ),
         ("json:no_such_function", ValueError, "json:no_such_function cannot be imported: AttributeError"),
         ("json:__name__", TypeError, "json:__name__: expected a function, got str"),
     ],

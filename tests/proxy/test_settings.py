@@ -109,7 +109,7 @@ def test_paths_are_relative_to_the_file(folder):
         (GOOD + "pins = 'c4nary'", ["targets.desktops.pins: expected a list"]),
         (GOOD + "check = 'c4nary'", ["targets.desktops.check: expected a table"]),
         (GOOD + "spn = 5", ["targets.desktops.spn: expected a text"]),
-        (GOOD + "connect_timeout = 0", ["targets.desktops.connect_timeout: expected greater than 0"]),
+        (GOOD + "connect_timeout = 0", ["targets.desktops.connect_timeout: expected more than 0"]),
         (GOOD + "connect_timeout = inf", ["targets.desktops.connect_timeout: expected a finite number"]),
         (GOOD + "authorities = 5", ["targets.desktops.authorities: expected the path of a file"]),
         (
@@ -227,7 +227,7 @@ def test_a_secret_is_read_from_the_environment_and_from_systemds_credentials(tmp
 @pytest.mark.parametrize(
     ("kind", "name", "said"),
     [
-        ("env", "GATEWAY_ABSENT", "expected the environment variable GATEWAY_ABSENT, which is not set"),
+        ("env", "GATEWAY_ABSENT", "expected a secret in the environment variable GATEWAY_ABSENT, which is not set"),
         (
             "credential",
             "target",
@@ -239,6 +239,17 @@ def test_a_secret_that_is_not_there_says_where_it_was_looked_for(monkeypatch, ki
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
     with pytest.raises(ValueError, match=said):
         SecretSource(kind, name).read()
+
+
+def test_a_secret_that_is_empty_is_none(tmp_path, monkeypatch):
+    (tmp_path / "secret").write_text("\n")
+    monkeypatch.setenv("GATEWAY_SECRET", "")
+    with pytest.raises(ValueError, match="secret: expected a secret, got an empty file"):
+        SecretSource("file", str(tmp_path / "secret")).read()
+    with pytest.raises(
+        ValueError, match="expected a secret in the environment variable GATEWAY_SECRET, which is empty"
+    ):
+        SecretSource("env", "GATEWAY_SECRET").read()
 
 
 def test_bytes_that_are_no_text_are_not_quoted(tmp_path):

@@ -153,9 +153,11 @@ class World(Observer):
 
 
 def broker_of(store, access, domains=()):
-    """The API of a store, with the target `desktops` and a listener for each of these domains."""
+    """The API of a store, with the targets `desktops` and `servers`, and a listener for each of these domains."""
     listeners = dict(enumerate(SimpleNamespace(domains=each) for each in domains))
-    plan = SimpleNamespace(api=access, targets={"desktops"}, listeners=listeners)
+    ways = {"desktops": "delegated", "servers": "token"}
+    settings = SimpleNamespace(targets={name: SimpleNamespace(credentials=way) for name, way in ways.items()})
+    plan = SimpleNamespace(api=access, settings=settings, listeners=listeners)
     return Broker(SimpleNamespace(store=store), lambda: plan)
 
 
