@@ -18,7 +18,7 @@ import functools
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Final
 
-from acredssp import NTSTATUS, CredSSPError, ServerConfig, rdp
+from acredssp import NTSTATUS, CredSSPError, ServerConfig, rdp, stores
 from acredssp.accounts import Domains
 from acredssp.credentials import Account, DelegatedKind, Deny, NTHash, Password, TicketCache
 from acredssp.errors import AuthenticationError
@@ -29,17 +29,6 @@ from acredssp.proxy.passthrough import logs_on_first
 from acredssp.proxy.refused import Refused
 from acredssp.proxy.routing import Route, choose, fitting, possible
 from acredssp.proxy.settings import ListenerSettings
-from acredssp.stores import (
-    Grant,
-    LockedOut,
-    LogonAttempt,
-    Node,
-    StoreError,
-    TokenRefused,
-    find_token,
-    is_token,
-    redeem_token,
-)
 from acredssp.wire import TSPasswordCreds
 
 __all__ = ["Front", "ListenerPlan", "here"]
@@ -100,7 +89,7 @@ class Front:
     plan: ListenerPlan
     source: str
     slot: Slot
-    node: Node
+    node: stores.Node
     pass_on: Callable[[Route, rdp.RouteRequest], rdp.Passthrough]
     routes: Sequence[Route]
     target: Target | None = None
@@ -112,15 +101,15 @@ class Front:
     known: Password | None = dataclasses.field(default=None, repr=False)
     _request: rdp.ConnectionRequest | None = None
     _token: str = ""
-    _grant: Grant | None = None
-    _attempt: LogonAttempt | None = None
+    _grant: stores.Grant | None = None
+    _attempt: stores.LogonAttempt | None = None
 
     # --- before TLS ---
 
     def route(self, asked: rdp.RouteRequest) -> rdp.RouteAnswer | Awaitable[rdp.RouteAnswer]:
         """Rule out what the client's Connection Request does not lead to: the server's `route`."""
         self._token = asked.request.routing_token or ""
-        if is_token(self._token) and any(route.by_token for route in self.routes):
+        if stores.is_token(self._token) and any(route.by_token for route in self.routes):
             return self._route_by_token(asked)
         return self._route(asked)
 
@@ -128,7 +117,7 @@ class Front:
         """Route by the client's token. It is used once the user is known, or here where nobody logs on here."""
         try:
             with _token_checked():
-                self._grant = await find_token(self.node.store, self._token)
+                self._grant = await stores.find_token(self.node.store, self._token)
             if (target := self.plan.targets.get(self._grant.target)) is None:
                 reason = f"the client's token is for target {self._grant.target}, which the settings do not have"
                 return self._turned_away(reason, _NOT_HERE)
@@ -192,14 +181,14 @@ class Front:
             return
         of_source = settings.source_failures and settings.rule(settings.source_failures)
         account = Account(who.principal.user, who.principal.domain)
-        self._attempt = LogonAttempt(
+        self._attempt = stores.LogonAttempt(
             self.node.store, account, settings.rule(settings.failures), self.source, of_source or None
         )
         try:
             await self._attempt.begin()
-        except LockedOut as error:
+        except stores.LockedOut as error:
             raise Limited("lockout", str(error), NTSTATUS.STATUS_LOGON_FAILURE) from None
-        except StoreError as error:
+        except stores.StoreError as error:
             if not settings.allow_without_store:
                 reason = f"nobody knows whether the account is locked out: {error}"
                 raise Refused(reason, NTSTATUS.STATUS_NO_LOGON_SERVERS) from error
@@ -269,9 +258,9 @@ class Front:
             wrong = self.refused is None and _is_wrong_password(error)
             self.node.begin(self._attempt.failed() if wrong else self._attempt.release())
 
-    async def _redeem(self, grant: Grant, account: Account | None = None) -> None:
+    async def _redeem(self, grant: stores.Grant, account: Account | None = None) -> None:
         with _token_checked():
-            await redeem_token(self.node.store, self._token, grant, self.source, account, self.plan.domains)
+            await stores.redeem_token(self.node.store, self._token, grant, self.source, account, self.plan.domains)
 
     async def _log_on(self, credentials: Password | NTHash | TicketCache) -> None:
         assert self.target is not None
@@ -301,9 +290,9 @@ def _token_checked() -> Iterator[None]:
     """Refuse a client whose token is no good, or cannot be checked."""
     try:
         yield
-    except TokenRefused as error:
+    except stores.TokenRefused as error:
         raise Refused(str(error), error.nt_status) from None
-    except StoreError as error:
+    except stores.StoreError as error:
         raise Refused(f"the client's token cannot be checked: {error}", NTSTATUS.STATUS_NO_LOGON_SERVERS) from error
 
 
@@ -322,7 +311,7 @@ def _password_of(who: Admission, target: Target, known: Password | None) -> Pass
         raise Refused(reason, NTSTATUS.STATUS_LOGON_FAILURE) from None
 
 
-def _password_with(grant: Grant | None, target: Target) -> Password:
+def _password_with(grant: stores.Grant | None, target: Target) -> Password:
     if grant is None or not grant.account:
         reason = f"target {target.name}: expected a token with account and password, got none of them"
         raise Refused(reason, NTSTATUS.STATUS_ACCOUNT_RESTRICTION)

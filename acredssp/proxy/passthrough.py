@@ -101,7 +101,5 @@ def _check(leg: Leg, answer: bytes) -> None:
         raise Refused(reason, NTSTATUS.STATUS_NO_LOGON_SERVERS, error) from error
     if confirm.failure_code is None and not logs_on_first(confirm.selected_protocol):
         chosen = (confirm.selected_protocol or Protocols.RDP).names
-        reason = (
-            f"target {leg.target} at {leg.address}: it selected {chosen}, by which nobody logs on first; the route "
-        )
-        raise Refused(reason + "has no allow_without_nla", NTSTATUS.STATUS_ACCESS_DENIED)
+        reason = f"target {leg.target} at {leg.address}: it selected {chosen}, by which nobody logs on first"
+        raise Refused(f"{reason}; the route has no allow_without_nla", NTSTATUS.STATUS_ACCESS_DENIED)

@@ -706,7 +706,8 @@ def _text(loc: tuple[int | str, ...], error: Mapping[str, Any]) -> str:
 _WORDS: Final = {
     "model_type": "expected a table", "dict_type": "expected a table", "string_type": "expected a text",
     "bool_type": "expected true or false", "int_type": "expected a whole number", "float_type": "expected a number",
-    "list_type": "expected a list", "missing": "expected a value, got none", "too_long": "expected at most {max_length}",
+    "list_type": "expected a list", "missing": "expected a value, got none",
+    "too_long": "expected at most {max_length}",
     "string_too_short": "expected a text that is not empty", "less_than_equal": "expected at most {le:g}",
     "too_short": "expected at least {min_length}, got {actual_length}", "greater_than": "expected more than {gt:g}",
 }  # fmt: skip
