@@ -162,7 +162,6 @@ FACES = ("cli", "http", "proxy", "winrm", "__main__")
 """Programs on top of the package: they take what any other program may take."""
 
 BEHIND_THE_FACE = {
-    "acredssp.aio.winbind.check_winbindd": "a server that asks winbind does not start without it",
     "acredssp.aio.winbind.machine_identity": "the same question as `WinbindOracle.identity`, before there is a loop",
     "acredssp.arguments.expect_host_name": "a wrong option gets the words that a wrong argument gets",
     "acredssp.arguments.expect_seconds": "the same",

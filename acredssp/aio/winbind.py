@@ -36,7 +36,7 @@ from acredssp.mechanisms.ntlm.messages import AvId, ChallengeMessage, Flags, Neg
 from acredssp.names import logon_name
 from acredssp.status import NTSTATUS
 
-__all__ = ["WinbindOracle", "check_winbindd", "machine_identity"]
+__all__ = ["WinbindOracle", "machine_identity"]
 
 _logger = get_logger("acredssp.winbind")
 
@@ -183,7 +183,7 @@ class WinbindOracle(Oracle):
         challenge had the names of the member that passes the response on.
 
         Raises:
-            OSError: The program cannot be run, or does not tell the names in time.
+            OSError: The program cannot be run, does not tell the names in time, or cannot ask winbindd.
         """
         async with asyncio.timeout(self.timeout):
             identity = await offload.run(lambda: machine_identity(self.command, self.timeout))
@@ -467,39 +467,28 @@ def machine_identity(command: Sequence[str], timeout: float = 8.0) -> NTLMIdenti
         timeout: Seconds to wait for the program.
 
     Raises:
-        OSError: The program cannot be run, or does not tell the names in time.
+        OSError: The program cannot be run, does not tell the names in time, or cannot ask winbindd.
     """
     try:
-        return _identity(_challenge_of(command, timeout))
+        identity = _identity(_challenge_of(command, timeout))
+        _check_winbindd(command, identity, timeout)
     except subprocess.TimeoutExpired:
         raise OSError(f"{command[0]} does not answer") from None
     except (CredSSPError, ValueError):
         raise OSError(f"{command[0]} does not tell the names of this machine") from None
+    return identity
 
 
-def check_winbindd(command: Sequence[str], identity: NTLMIdentity, timeout: float = 8.0) -> None:
-    """Check at the start that winbindd answers: without winbindd, nobody can log on.
+def _check_winbindd(command: Sequence[str], identity: NTLMIdentity, timeout: float) -> None:
+    """Check that winbindd answers: without winbindd, nobody can log on, and yet the program makes a challenge.
 
-    `machine_identity` does not show this, since the program makes a challenge without winbindd. So this function asks
-    about a local account that this machine does not have, for which winbindd asks no controller. It waits in this
-    thread, as `machine_identity` does.
-
-    Args:
-        command: The program, and the arguments that come before the helper protocol.
-        identity: The names of this machine, as `machine_identity` returns them.
-        timeout: Seconds to wait for the program.
-
-    Raises:
-        OSError: winbindd does not run, or this user may not ask it.
+    This asks about a local account that this machine does not have, for which winbindd asks no controller.
     """
     question = _question(NTLMExchange(_NOBODY, identity.netbios_computer, "", bytes(8), bytes(48), b""))
     assert question is not None
     argv = [*command, _HELPER_PROTOCOL]
-    try:
-        # S603: what runs is the choice of whoever configures the server.
-        done = subprocess.run(argv, input=question, capture_output=True, timeout=timeout, check=False)  # noqa: S603
-    except subprocess.TimeoutExpired:
-        raise OSError(f"{command[0]} does not answer") from None
+    # S603: what runs is the choice of whoever configures the server.
+    done = subprocess.run(argv, input=question, capture_output=True, timeout=timeout, check=False)  # noqa: S603
     if _NO_WINBINDD.encode("ascii") in done.stdout:
         raise OSError("winbindd does not answer: check that it runs, and that this user may ask it")
 

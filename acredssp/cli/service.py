@@ -19,7 +19,7 @@ from acredssp.aio import (
     create_server,
     reason_of,
 )
-from acredssp.aio.winbind import check_winbindd, machine_identity
+from acredssp.aio.winbind import machine_identity
 from acredssp.carriage import TLS, Carriage
 from acredssp.cli.certificate import Certificate
 from acredssp.cli.door import Refused
@@ -97,7 +97,6 @@ class Serve:
     def _machine(self, winbind: WinbindOracle) -> NTLMIdentity:
         try:
             identity = machine_identity(winbind.command, winbind.timeout)
-            check_winbindd(winbind.command, identity, winbind.timeout)
         except OSError as error:
             reason = f"{winbind.command[0]}: {reason_of(error)}" if error.errno else str(error)
             raise UsageError(f"cannot ask winbind: {reason}") from None

@@ -14,24 +14,13 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from acredssp import NTSTATUS, CredSSPError, HandshakeReport, connection_id, rdp, relay, take_credentials
+from acredssp import NTSTATUS, CredSSPError, HandshakeReport, aio, connection_id, rdp, relay, take_credentials
 from acredssp.accounts import AccountNames
-from acredssp.aio import (
-    ClientLeft,
-    HandshakeOutcome,
-    Recording,
-    RelayEnd,
-    Streams,
-    exchange_mcs,
-    reason_of,
-    source_of,
-    write_if_open,
-)
 from acredssp.proxy.front import Front, ListenerPlan
 from acredssp.proxy.leg import Leg
 from acredssp.proxy.limits import Limited, Slot
 from acredssp.proxy.passthrough import connect
-from acredssp.proxy.records import ConnectionRecord
+from acredssp.proxy.records import ConnectionRecord, limit_of
 from acredssp.proxy.refused import Refused
 from acredssp.proxy.routing import Route
 from acredssp.stores import Entry, Kick, Node
@@ -44,7 +33,7 @@ _GRACE: Final = 10.0
 _FIRST_PDUS: Final = 30.0
 """Seconds for the first PDU of MCS of either side. Both send it at once."""
 _LONGEST_NAME: Final = 255
-_ENDS: Final = {RelayEnd.A: "client", RelayEnd.B: "target", RelayEnd.IDLE: "idle"}
+_ENDS: Final = {aio.RelayEnd.A: "client", aio.RelayEnd.B: "target", aio.RelayEnd.IDLE: "idle"}
 
 
 class Connection:
@@ -71,7 +60,7 @@ class Connection:
         on_end: Callable[["Connection", ConnectionRecord], None],
     ) -> None:
         self.id = connection_id()
-        self.front = Front(plan, source_of(peer), slot, node, self._passthrough, plan.routes)
+        self.front = Front(plan, aio.source_of(peer), slot, node, self._passthrough, plan.routes)
         self._record = ConnectionRecord(connection_id=self.id, listener=str(plan.settings.address), peer=peer)
         self._on_end = on_end
         self._silence: asyncio.TimerHandle | None = None
@@ -110,6 +99,8 @@ class Connection:
         self._cut = self._cut or why
         if self._writer is not None:
             self._writer.transport.abort()
+            if self.front.leg is not None:  # a target that takes nothing would keep what is meant for it waiting
+                self.front.leg.streams[1].transport.abort()
         elif self._task is not None:
             self._task.cancel()
 
@@ -134,11 +125,11 @@ class Connection:
         self.front.ended(report.error)
         record = self._record
         record.user = str(self.front.account or report.principal or "")
-        if report.info is not None and report.outcome is not HandshakeOutcome.PASSED_ON:
+        if report.info is not None and report.outcome is not aio.HandshakeOutcome.PASSED_ON:
             record.mechanism = report.info.mechanism
         record.seconds |= {"front": report.elapsed} | (self.front.leg.seconds if self.front.leg else {})
         if report.error is not None:
-            record.reason = str(self.front.refused or report.error)
+            record.reason, record.limit = str(self.front.refused or report.error), limit_of(report)
             if self.front.waits_for and self.front.refused is None:
                 record.reason += f" (no answer came from {self.front.waits_for})"
             self._ended(str(report.outcome), getattr(report.error, "nt_status", None))
@@ -167,11 +158,11 @@ class Connection:
             writer.transport.abort()
         self._announce(self.front.leg)
         try:
-            first_up, first_down = await exchange_mcs((reader, writer), self.front.leg.streams)
+            first_up, first_down = await aio.exchange_mcs((reader, writer), self.front.leg.streams)
             late.cancel()
             self._record.seconds["mcs"] = loop.time() - begun
             outcome = "relayed"
-            await self._relay((reader, writer), self.front.leg, first_down, Recording(sink=self._look, lossy=True))
+            await self._relay((reader, writer), self.front.leg, first_down, aio.Recording(sink=self._look, lossy=True))
             self._record.bytes_up += first_up
         except (OSError, EOFError, CredSSPError) as error:
             why = self._record.reason or error or type(error).__name__
@@ -209,13 +200,13 @@ class Connection:
             self._announce(leg)
             await self._relay((reader, writer), leg, confirm)
             self._record.bytes_up += early
-        except ClientLeft as error:
+        except aio.ClientLeft as error:
             self._record.reason, self._record.ended_by = str(error), "client"
         except Refused as refused:
             self.front.refused, self._record.reason, outcome = refused, str(refused), "denied"
             if refused.status is NTSTATUS.STATUS_ACCESS_DENIED:
                 refusal = rdp.ConnectionConfirm(failure_code=rdp.FailureCode.HYBRID_REQUIRED_BY_SERVER)
-                write_if_open(writer, refusal.encode())
+                aio.write_if_open(writer, refusal.encode())
         except asyncio.CancelledError:
             if not self._cut:
                 raise
@@ -223,13 +214,15 @@ class Connection:
             writer.close()
             self._ended(outcome)
 
-    def _look(self, source: RelayEnd, offset: int, data: bytes) -> bool:
+    def _look(self, source: aio.RelayEnd, offset: int, data: bytes) -> bool:
         """Look for a redirection in what the target sends; return whether one may still come."""
-        if source is RelayEnd.B and offset:  # the first piece is the Connect-Response
+        if source is aio.RelayEnd.B and offset:  # the first piece is the Connect-Response
             self._watch.receive(data)
         return self._watch.wants_more
 
-    async def _relay(self, client: Streams, leg: Leg, first_down: bytes, recording: Recording | None = None) -> None:
+    async def _relay(
+        self, client: aio.Streams, leg: Leg, first_down: bytes, recording: aio.Recording | None = None
+    ) -> None:
         """Relay until both sides have ended or a limit is reached; record the bytes, and the side that ended first."""
         loop, limits, record = asyncio.get_running_loop(), self.front.slot.settings, self._record
         begun = loop.time()
@@ -248,7 +241,7 @@ class Connection:
             if timer is not None:
                 timer.cancel()
         record.bytes_up, record.bytes_down = result.bytes_up, result.bytes_down
-        record.ended_by, record.reason = _ENDS[result.ended_by], reason_of(result.error)
+        record.ended_by, record.reason = _ENDS[result.ended_by], aio.reason_of(result.error)
 
     def _announce(self, leg: Leg) -> None:
         """Enter the connection in the directory, which all nodes read."""
@@ -274,19 +267,13 @@ class Connection:
         if found is not None:
             record.redirected_to = found.host[:_LONGEST_NAME] or "a host without a name"
         record.target = self.front.target.name if self.front.target else ""
+        record.target_user = self.front.target_user
         record.outcome, record.ended_by = outcome, self._cut or record.ended_by
-        record.limit = _limit(refused, outcome, record.ended_by)
+        record.limit = record.limit or (record.ended_by if record.ended_by in {"idle", "total"} else "")
+        if isinstance(refused, Limited):
+            record.limit = refused.limit
         if refused is not None or outcome == "denied":
             record.status = str((refused.status if refused else status) or "")
         # The writer knows this object as its session: a reference cycle would keep both TLS sessions.
         self._writer = self._task = None
         self._on_end(self, record)
-
-
-def _limit(refused: Refused | None, outcome: str, ended_by: str) -> str:
-    """Return the limit that refused or ended a connection; empty for none."""
-    if isinstance(refused, Limited):
-        return refused.limit
-    if outcome == "limited":
-        return "handshakes"
-    return ended_by if ended_by in {"idle", "total"} else ""

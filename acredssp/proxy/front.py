@@ -80,6 +80,7 @@ class Front:
         leg: The connection to the target; None until there is one.
         account: Who has logged on here; None until somebody has.
         claimed: Who a connection is of that nobody logs on by here; empty where that is not known.
+        target_user: By whose credentials the target is logged on to; empty while they are not known.
         refused: Why the connection is refused; None while it is not.
         waits_for: The plug-in that has not answered yet; empty for none.
         known: The password of the users file that the client has to know, until the client delegates one: it is mostly
@@ -96,6 +97,7 @@ class Front:
     leg: Leg | None = None
     account: Account | None = None
     claimed: str = ""
+    target_user: str = ""
     refused: Refused | None = None
     waits_for: str = ""
     known: Password | None = dataclasses.field(default=None, repr=False)
@@ -265,7 +267,8 @@ class Front:
     async def _log_on(self, credentials: Password | NTHash | TicketCache) -> None:
         assert self.target is not None
         assert self.account is not None
-        most = self.slot.settings.logon
+        most, by_ticket = self.slot.settings.logon, isinstance(credentials, TicketCache)
+        self.target_user = str(self.account if by_ticket else Account(credentials.user, credentials.domain))
         self.leg = await self.target.log_on(
             credentials, self.account, self._request, token=self._token, logon_timeout=most
         )

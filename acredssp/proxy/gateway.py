@@ -139,8 +139,12 @@ class Gateway:
                     server.close()
             self._servers |= added
             before()
-            for server in [server for servers in added.values() for server in servers]:
-                await server.start_serving()
+            problems = Problems()
+            for address, servers in added.items():
+                with problems.at(f"listener {address}"):  # another one may have all addresses of its port
+                    for server in servers:
+                        await server.start_serving()
+            problems.check()
 
     async def stop(self) -> int:
         """Drain: stop listening once `run.leave` is over, and wait for the connections to end for `run.grace` seconds.

@@ -200,7 +200,10 @@ class Target:
             OSError: The host cannot be connected to.
             Refused: The logon failed.
         """
-        config = self.config.with_credential(credentials)
+        try:
+            config = self.config.with_credential(credentials)
+        except ValueError as error:
+            raise Refused(f"target {self.name}: {error}", NTSTATUS.STATUS_LOGON_FAILURE, error) from error
         carriage = self.around(self._carriage(request), f"target {self.name}")
         clock = asyncio.get_running_loop().time
         begun, counted = clock(), self.pool.connection(address)
@@ -348,9 +351,15 @@ def make_target(name: str, settings: TargetSettings, problems: Problems, around:
 
 
 def split_account(account: str) -> tuple[str, str]:
-    r"""Return user and domain of an injected account: of `DOMAIN\user`; other forms have no domain apart."""
-    domain, backslash, user = account.partition("\\")
-    return (user, domain) if backslash else (account, "")
+    r"""Return user and domain of an injected account: of `DOMAIN\user`; other forms have no domain apart.
+
+    Raises:
+        ValueError: There is no user.
+    """
+    *domain, user = account.split("\\", 1)
+    if not user or "\\" in user:
+        raise ValueError(r"account: expected DOMAIN\user, user@realm or user, got another form")
+    return user, "".join(domain)
 
 
 def _injected(settings: TargetSettings) -> Password | NTHash:

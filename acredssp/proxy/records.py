@@ -34,6 +34,7 @@ class ConnectionRecord:
         mechanism: What the user logged on by; empty where nobody did.
         target: The target; empty where none was chosen.
         host: The target's host; empty where none was connected to.
+        target_user: The account by which the gateway logged on to the target, or tried to; empty where it did not.
         target_mechanism: What the gateway logged on to the target by; empty where it did not.
         redirected_to: The host that the target sent the client on to, as the target names it; empty where it did not.
         outcome: `relayed`, `passed_on` for one that was passed on undecrypted, `no_session` for one whose client or
@@ -56,6 +57,7 @@ class ConnectionRecord:
     mechanism: str = ""
     target: str = ""
     host: str = ""
+    target_user: str = ""
     target_mechanism: str = ""
     redirected_to: str = ""
     outcome: str = ""
@@ -98,7 +100,7 @@ def limit_of(report: HandshakeReport) -> str:
     """Return the limit of the library that turned a client away: `handshakes` or `failures`; empty for none."""
     if report.outcome is not HandshakeOutcome.LIMITED:
         return ""
-    return "failures" if "wrong passwords" in str(report.error) else "handshakes"
+    return "handshakes" if "handshakes" in str(report.error) else "failures"
 
 
 class Observer:

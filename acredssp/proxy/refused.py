@@ -18,7 +18,7 @@ class Refused(Exception):
         error: What it comes from; None where a rule of ours refuses.
     """
 
-    def __init__(self, reason: str, status: NTSTATUS, error: Exception | None = None) -> None:
+    def __init__(self, reason: str, status: NTSTATUS, error: BaseException | None = None) -> None:
         super().__init__(reason)
         self.status = status
         self.error = error

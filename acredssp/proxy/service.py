@@ -124,6 +124,8 @@ async def _serve(task: _Task, stop: asyncio.Event) -> None:
             metrics.reloaded(taken=True)
 
     def on_hangup() -> None:
+        if len(reloads) > 1:  # the one that waits will read what there is then
+            return
         task = loop.create_task(reload())
         reloads.add(task)
         task.add_done_callback(reloads.discard)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from acredssp.proxy.leg import split_account
 from acredssp.proxy.settings import Line, TargetSettings
 from acredssp.stores import KICK_LIFE, Grant, Store, issue_token
 
@@ -42,6 +43,8 @@ class TokenOrder(BaseModel):
         if self.target not in targets:
             raise ValueError(f"target: expected one of {', '.join(targets)}")
         way, given = targets[self.target].credentials, (bool(self.account), bool(self.password.get_secret_value()))
+        if self.account:
+            split_account(self.account)
         if given != (way == "token",) * 2:
             wants = "an account with its password, which the HTTP API takes" if way == "token" else "no account"
             raise ValueError(f"target: one with credentials = '{way}' expects {wants}")

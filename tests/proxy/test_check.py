@@ -104,8 +104,12 @@ def test_a_good_file(check, folder):
         (GOOD + 'authorities = "absent"', "targets.desktops.authorities: {}/absent: no such file or directory"),
         (GOOD + 'authorities = "users"', "targets.desktops.authorities: {}/users: expected certificates in PEM"),
         (GOOD + f'pins = ["{CANARY}"]', "targets.desktops.pins: expected"),
-        (GOOD + INJECTED.replace("'u'", "'A\\b\\c'"), "targets.desktops.account: user: expected a name "),
+        (GOOD + INJECTED.replace("'u'", "'A\\b\\c'"), "targets.desktops.account: expected DOMAIN\\user"),
         (GOOD + 'delegation = "absent"', "targets.desktops.delegation: {}/absent: no such file or directory"),
+        (
+            GOOD + INJECTED.replace("'u'", "'DOM\\'"),
+            "targets.desktops.account: expected DOMAIN\\user, user@realm or user, got another form",
+        ),
         (GOOD + INJECTED, "targets.desktops.password: {}/secret: no such file or directory"),
         (
             GOOD + INJECTED.replace("password = 'file:secret'", "nt_hash = 'file:wrong'\nrestricted_admin = true"),

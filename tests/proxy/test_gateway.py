@@ -15,6 +15,7 @@ from support.alive import Alive
 from support.endpoints import PIN, turns, until
 from support.gateway import BOB, INJECTED, MCS, Target, leave, settings_of, talk
 from support.mcs import SHADOW, indication, redirection, share_control, utf16
+from support.peers import free_port
 
 import acredssp
 from acredssp import NTSTATUS, Deny, Password, rdp
@@ -47,6 +48,7 @@ async def test_bytes_pass_both_ways_once_both_legs_have_logged_on(world, hybrid_
     assert target.logons == [("CONTOSO\\alice", DelegatedKind.PASSWORD, "wonderland")]
     assert (record.outcome, record.ended_by, record.reason) == ("relayed", "client", "")
     assert (record.user, record.target, record.host) == ("CONTOSO\\alice", "desktops", target.address)
+    assert record.target_user == "CONTOSO\\alice"
     assert (record.bytes_up, record.bytes_down) == (len(MCS) + 5, len(SHADOW) + 5)
     assert [*record.seconds] == ["front", "connect", "logon", "mcs", "relay"]
     assert "wonderland" not in repr(record)
@@ -485,6 +487,17 @@ async def test_a_lookup_of_ones_own_says_who_may_log_on(world, plugin):
     assert [each for each, *_ in target.logons] == ["bob"]
 
 
+async def test_credentials_of_nobody_are_told_of(world, plugin):
+    plugin(as_coroutine(lambda *_: Password("c4nary", "")))
+    async with world("credentials = 'injected'\nlookup = 'gateway_plugin:function'\n") as (here, target):
+        with pytest.raises(acredssp.AuthenticationError) as raised:
+            await here.connect()
+        (record,) = await here.until_ended()
+    assert raised.value.nt_status == NTSTATUS.STATUS_LOGON_FAILURE
+    assert record.reason.startswith("target desktops: authenticate: expected the name of an account")
+    assert target.logons == []
+
+
 # --- several hosts ---
 
 
@@ -749,6 +762,19 @@ async def test_settings_that_cannot_be_used_change_nothing_and_say_why(world, ch
         await here.until_ended()
     (problem,) = raised.value.problems
     assert problem.startswith(said)
+
+
+async def test_a_listener_whose_address_another_one_has_is_named(world):
+    async with world(start=False) as (here, target):
+        text = settings_of({"desktops": ([target.address], "")})
+        port = free_port()
+        listener, bracket, targets = text.partition("\n[targets")
+        both = [listener.replace("127.0.0.1:0", f"{host}:{port}") for host in ("127.0.0.1", "0.0.0.0")]  # noqa: S104
+        await here.write("".join([*both, bracket, targets]))
+        with pytest.raises(SettingsError) as raised:
+            await here.gateway.start()
+        await here.gateway.abort()
+    assert raised.value.problems == [f"listener 0.0.0.0:{port}: address already in use"]
 
 
 async def test_stop_waits_for_connections_that_end_by_themselves(world):

@@ -4,10 +4,11 @@ import asyncio
 import contextlib
 
 import pytest
-from support.gateway import ALICE, BOB, leave, talk
+from support.endpoints import until
+from support.gateway import ALICE, BOB, MCS, leave, talk
 
 import acredssp
-from acredssp import NTSTATUS
+from acredssp import NTSTATUS, rdp
 
 LIMITS = "[limits]\n{}\n"
 
@@ -105,6 +106,32 @@ async def test_wrong_passwords_make_a_source_wait(world):
             await here.connect(ALICE)
         streams = await here.connect(BOB)
         await leave(streams)
+        told = [(record.outcome, record.limit) for record in await here.until_ended(4)]
+    assert told == [("denied", ""), ("denied", ""), ("limited", "failures"), ("no_session", "")]
+
+
+async def test_a_relay_that_is_cut_ends_at_once_though_its_target_takes_nothing(world, monkeypatch):
+    """Neither waits for the other: `_CLOSE_TIMEOUT` is for peers that are to get what was sent to them."""
+    monkeypatch.setattr("acredssp.aio.relaying._CLOSE_TIMEOUT", 36_000.0)
+    async with world() as (here, target):
+        target.listens = asyncio.Event()
+        reader, writer = await here.connect()
+        writer.write(MCS)
+        await rdp.read_pdu(reader)
+        (connection,) = here.gateway.connections
+        towards_target = connection.front.leg.streams[1].transport
+
+        def stuck():
+            if writer.transport.get_write_buffer_size() < 2**20:
+                writer.write(bytes(2**16))
+            return towards_target.get_write_buffer_size() > 0
+
+        await until(stuck)
+        connection.cut("kicked")
+        (record,) = await here.until_ended()
+        target.listens.set()
+        writer.transport.abort()
+    assert (record.outcome, record.ended_by) == ("relayed", "kicked")
 
 
 async def test_who_is_turned_away_by_the_library_is_told_of_once_a_second(world, caplog):

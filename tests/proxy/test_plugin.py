@@ -76,9 +76,10 @@ async def test_one_that_gives_no_answer_is_named_in_the_record(world, function, 
     assert record.reason.endswith(f" (no answer came from {PLACES[place]})")
 
 
-async def test_one_that_fails_refuses_the_user_and_is_named(world, function, place):
+@pytest.mark.parametrize("error", [KeyError, SystemExit])
+async def test_one_that_fails_refuses_the_user_and_is_named(world, function, place, error):
     def fail(*_):
-        raise KeyError("c4nary")
+        raise error("c4nary")
 
     function(fail)
     async with world(start=False) as (here, target):
@@ -91,7 +92,10 @@ async def test_one_that_fails_refuses_the_user_and_is_named(world, function, pla
             await here.gateway.stop()
     assert raised.value.nt_status is NTSTATUS.STATUS_NO_LOGON_SERVERS
     place_of_error = f"({__file__}, line {fail.__code__.co_firstlineno + 1})"
-    assert (record.outcome, record.reason) == ("denied", f"{PLACES[place]} failed with KeyError {place_of_error}")
+    assert (record.outcome, record.reason) == (
+        "denied",
+        f"{PLACES[place]} failed with {error.__name__} {place_of_error}",
+    )
 
 
 @pytest.mark.parametrize("shape", ["plain", "coroutine"])

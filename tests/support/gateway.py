@@ -37,6 +37,8 @@ class Target:
     address: str = ""
     asked: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     release: asyncio.Event | None = None
+    listens: asyncio.Event | None = None
+    """It reads nothing behind MCS until this is set."""
     behind: bytes = SHADOW
     """What it answers MCS with."""
 
@@ -70,6 +72,8 @@ class Target:
             self.logons.append((str(principal), given.kind, given.password.reveal()))
             self.initials.append(await rdp.read_pdu(reader))
             writer.write(self.behind)
+            if self.listens is not None:
+                await self.listens.wait()
             while data := await reader.read(65536):
                 writer.write(data)
         except (OSError, EOFError):
