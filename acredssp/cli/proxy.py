@@ -114,7 +114,7 @@ def run_command(
 ) -> None:
     """Serve until SIGTERM, and print a line for each connection to the standard error. SIGHUP reads the settings again.
 
-    With --workers, SIGUSR2 starts the program anew, and no connection is lost.
+    With --workers, SIGUSR2 starts the program anew: no handshake is lost, and relays get run.grace seconds to end.
 
     --record writes a file for each handshake, those with clients and those with targets: for the first 100 of them, or
     for the first 1,000 if FILE is a folder, unless --record-most is given. With --workers it has to be a folder.
