@@ -63,6 +63,10 @@ ELSEWHERE = {
         "docs/using.md",
         "import acredssp",
     ): "tests/test_readme.py::test_the_gateway_logs_its_client_on_to_the_target_and_relays",
+    (
+        "docs/gateway-tutorial.md",
+        "ACL SETUSER",
+    ): "tests/stores/test_redis.py::test_nothing_lies_there_in_plain_and_every_key_has_an_end",
     ("docs/architecture.md", "stateDiagram-v2"): "tests/test_architecture.py::test_the_picture_is_the_table",
     ("docs/carriages.md", ""): "tests/carriage/test_own_carriage.py::test_a_handshake_passes_over_it",
     ("docs/domain.md", "import acredssp"): "tests/interop/test_samba.py::"

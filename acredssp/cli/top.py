@@ -125,11 +125,8 @@ class Top(App[None]):
     CSS = """
     #head { height: 1; padding: 0 1; }
     VerticalScroll { border: round $primary; border-title-color: $accent; padding: 0 1; }
-    #nodes { height: auto; max-height: 9; }
-    #middle { height: 8; }
-    #middle > VerticalScroll { min-width: 26; }
-    #middle > #targets { min-width: 28; }
-    #connections { height: 1fr; }
+    #nodes { height: auto; max-height: 9; } #middle { height: 8; } #connections { height: 1fr; }
+    #middle > VerticalScroll { min-width: 26; } #middle > #targets { min-width: 28; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [("q", "quit", "Quit"), ("s", "sort", "Sort connections")]
 

@@ -3,7 +3,7 @@
 import importlib.resources
 import pathlib
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from typing import Final
 
 from acredssp import CredSSPError, self_signed
@@ -11,33 +11,41 @@ from acredssp.aio import reason_of
 from acredssp.proxy.leg import Target, in_words
 from acredssp.proxy.plan import Plan
 from acredssp.proxy.refused import Refused
+from acredssp.stores import StoreError
 from acredssp.workers import Address
 
 __all__ = ["connect", "first_files"]
 
 
 async def connect(plan: Plan) -> AsyncIterator[tuple[str, str]]:
-    """Log on to every host of every target, and yield what each says.
+    """Ask the store, log on to every host of every target, and yield what each says.
 
     Where the credentials are the user's, or a plug-in's, nobody logs on: the gateway goes as far as the certificate.
 
     Yields:
-        The target with its host, and why it cannot be used; empty where it can.
+        The store, or a target with its host, and why it cannot be used; empty where it can.
     """
+    if plan.store is not None:
+        yield "store", await _why_not(plan.store.ping())
+        await plan.store.close()
     for name, target in plan.targets.items():
         for address in target.settings.addresses:
-            yield f"target {name} at {address}", await _why_not(target, address)
+            yield f"target {name} at {address}", await _why_not(_see(target, address))
 
 
-async def _why_not(target: Target, address: Address) -> str:
+async def _see(target: Target, address: Address) -> None:
+    if target.injected is None:
+        await target.probe(address)
+    else:
+        (await target.log_on_at(address, target.injected)).close()
+
+
+async def _why_not(asked: Awaitable[None]) -> str:
     try:
-        if target.injected is None:
-            await target.probe(address)
-        else:
-            (await target.log_on_at(address, target.injected)).close()
+        await asked
     except Refused as refused:
         return in_words(refused.error) if isinstance(refused.error, CredSSPError) else str(refused)
-    except OSError as error:
+    except (OSError, StoreError) as error:
         return reason_of(error)
     except CredSSPError as error:
         return in_words(error)

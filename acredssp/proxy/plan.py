@@ -162,7 +162,8 @@ def _server_config(  # noqa: PLR0913, PLR0917 - what the settings of a listener 
     keytab = None
     if logon.keytab is not None:
         with problems.at(f"{place}.logon.keytab"):
-            logon.keytab.open("rb").close()
+            if logon.keytab.read_bytes()[:1] != b"\5":  # what every keytab begins with
+                raise ValueError(f"{logon.keytab}: expected a keytab, got another file")
             keytab = Keytab(str(logon.keytab), logon.delegating_account or logon.spn, bool(logon.delegating_account))
     if context is None or (lookup is None and keytab is None):
         return None

@@ -37,12 +37,11 @@ class PlugIn:
     def __init__(self, entry: EntryPoint, what: str) -> None:
         try:
             self._function = entry.load()
+        except ModuleNotFoundError as error:
+            raise ValueError(f"{entry.value} cannot be imported: no module {error.name}, see PYTHONPATH") from error
         except Exception as error:
             # The module is not ours, so importing it may raise any exception.
-            why = type(error).__name__
-            if isinstance(error, ModuleNotFoundError):
-                why = f"no module {error.name}, see PYTHONPATH"
-            raise ValueError(f"{entry.value} cannot be imported: {why}") from error
+            raise ValueError(f"{entry.value} cannot be imported: {type(error).__name__}") from error
         if not callable(self._function):
             raise TypeError(f"{entry.value}: expected a function, got {type(self._function).__name__}")
         self.name = f"{what} {entry.value}"

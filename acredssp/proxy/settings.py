@@ -108,8 +108,9 @@ class SecretSource:
         """
         if self.kind == "env":
             if not os.environ.get(self.name):
-                state = "which is empty" if self.name in os.environ else "which is not set"
-                raise ValueError(f"expected a secret in the environment variable {self.name}, {state}")
+                raise ValueError(
+                    f"expected a secret in the environment variable {self.name}, which is empty or not set"
+                )
             return os.environ[self.name]
         path = pathlib.Path(self.name)
         if self.kind == "credential":

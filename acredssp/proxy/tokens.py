@@ -42,9 +42,8 @@ class TokenOrder(BaseModel):
         """
         if self.target not in targets:
             raise ValueError(f"target: expected one of {', '.join(targets)}")
-        way, given = targets[self.target].credentials, (bool(self.account), bool(self.password.get_secret_value()))
-        if self.account:
-            split_account(self.account)
+        way, account = targets[self.target].credentials, self.account and split_account(self.account)
+        given = bool(account), bool(self.password.get_secret_value())
         if given != (way == "token",) * 2:
             wants = "an account with its password, which the HTTP API takes" if way == "token" else "no account"
             raise ValueError(f"target: one with credentials = '{way}' expects {wants}")

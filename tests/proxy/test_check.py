@@ -10,6 +10,7 @@ import pytest
 import acredssp
 from acredssp.cli import app
 from acredssp.proxy import settings
+from acredssp.stores import new_keys
 
 CANARY = "c4nary"
 GOOD = """
@@ -86,6 +87,10 @@ def test_a_good_file(check, folder):
             "listeners[0].logon.keytab: {}/absent: no such file or directory",
         ),
         (
+            GOOD.replace('users = "users"', 'keytab = "users", realms = ["R"]'),
+            "listeners[0].logon.keytab: {}/users: expected a keytab, got another file",
+        ),
+        (
             GOOD.replace('users = "users"', 'lookup = "no_such_package:function"'),
             "listeners[0].logon.lookup: no_such_package:function cannot be imported: no module no_such_package",
         ),
@@ -138,6 +143,15 @@ def test_connect_says_that_nobody_answers(check):
     status, out, _ = check(GOOD.replace(":3389", ":1"), "--connect")
     assert status == 1
     assert out.splitlines()[1:] == ["target desktops at 127.0.0.1:1: connection refused"]
+
+
+def test_connect_says_that_the_store_does_not_answer(check, folder):
+    (folder / "keys").write_text(new_keys())
+    store = "[store]\nurl = 'redis://127.0.0.1:1'\nkeys = 'file:keys'\n"
+    status, out, _ = check(GOOD.replace(":3389", ":1") + store, "--connect")
+    assert status == 1
+    assert out.splitlines()[1].startswith("store: ")
+    assert "Connection refused" in out.splitlines()[1]
 
 
 def test_the_first_file_can_be_used(folder, capsys):

@@ -227,7 +227,11 @@ def test_a_secret_is_read_from_the_environment_and_from_systemds_credentials(tmp
 @pytest.mark.parametrize(
     ("kind", "name", "said"),
     [
-        ("env", "GATEWAY_ABSENT", "expected a secret in the environment variable GATEWAY_ABSENT, which is not set"),
+        (
+            "env",
+            "GATEWAY_ABSENT",
+            "expected a secret in the environment variable GATEWAY_ABSENT, which is empty or not set",
+        ),
         (
             "credential",
             "target",
@@ -247,7 +251,7 @@ def test_a_secret_that_is_empty_is_none(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="secret: expected a secret, got an empty file"):
         SecretSource("file", str(tmp_path / "secret")).read()
     with pytest.raises(
-        ValueError, match="expected a secret in the environment variable GATEWAY_SECRET, which is empty"
+        ValueError, match="expected a secret in the environment variable GATEWAY_SECRET, which is empty or not set"
     ):
         SecretSource("env", "GATEWAY_SECRET").read()
 

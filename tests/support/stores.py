@@ -5,7 +5,9 @@ Observed with Debian's redis-server 7.0.15 and valkey-server 8.0.1.
 
 import contextlib
 import os
+import re
 import signal
+from pathlib import Path
 
 from support.peers import Lab, free_port
 
@@ -14,6 +16,9 @@ import acredssp
 SERVERS = ("redis-server", "valkey-server")
 PASSWORD = "acl-secret"
 PREFIX = "lab"
+TUTORIAL = Path(__file__).parents[2] / "docs" / "gateway-tutorial.md"
+ACL_RULES = re.search(r"ACL SETUSER gateway (.+)", TUTORIAL.read_text(encoding="utf-8"))[1]
+"""Those of the tutorial, which are enough."""
 
 
 class StoreServer:
@@ -43,13 +48,10 @@ class StoreServer:
 
     def start(self):
         """Start it, empty."""
-        rules = (
-            "on", f">{PASSWORD}", f"~{{{PREFIX}}}:*",
-            "-@all", "+@connection", "+@read", "+@write", "+@scripting", "+time", "+info",
-        )  # fmt: skip
+        rules = ACL_RULES.replace("PASSWORD", PASSWORD).replace("{acredssp}", f"{{{PREFIX}}}")
         configuration = self._lab.folder / f"{self._program}.conf"
         acl = self._lab.folder / f"{self._program}.acl"
-        acl.write_text(f"user default off\nuser gateway {' '.join(rules)}\n", "ascii")
+        acl.write_text(f"user default off\nuser gateway {rules}\n", "ascii")
         configuration.write_text(
             f'{self._listening()}bind 127.0.0.1\nsave ""\nappendonly no\naclfile {acl}\ndir {self._lab.folder}\n',
             "ascii",
