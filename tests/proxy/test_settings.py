@@ -2,8 +2,10 @@
 
 import pytest
 
+from acredssp import tls_config
 from acredssp.proxy import settings
-from acredssp.proxy.settings import SecretSource
+from acredssp.proxy.leg import make_target
+from acredssp.proxy.settings import Problems, SecretSource, TargetSettings
 from acredssp.workers import Address
 
 CANARY = "c4nary"
@@ -262,3 +264,12 @@ def test_bytes_that_are_no_text_are_not_quoted(tmp_path):
         SecretSource("file", str(tmp_path / "secret")).read()
     assert CANARY not in str(raised.value)
     assert raised.value.__cause__ is None
+
+
+def test_a_target_makes_one_tls_context(monkeypatch):
+    made, client_context = [], tls_config.client_context
+    monkeypatch.setattr(tls_config, "client_context", lambda policy: made.append(client_context(policy)) or made[-1])
+    problems = Problems()
+    target = make_target("desktops", TargetSettings(addresses=["pc1:3389"]), problems)
+    problems.check()
+    assert made == [target.config.ssl_context]
