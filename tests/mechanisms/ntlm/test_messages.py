@@ -148,9 +148,65 @@ def test_own_messages_are_read_by_pyspnego():
     assert challenge.target_info.pack() == info
 
 
-def test_version_is_zeros_unless_negotiated():
-    assert NegotiateMessage.encode(0xE2088235)[32:40] == bytes.fromhex("0a007c4f0000000f")
-    assert NegotiateMessage.encode(0xE0088235)[32:40] == bytes(8)
+@pytest.mark.parametrize(("flags", "version"), [(0xE2088235, "0a007c4f0000000f"), (0xE0088235, "0000000000000000")])
+def test_version_is_zeros_unless_negotiated(flags, version):
+    fields = dict.fromkeys(
+        ["domain", "user", "workstation", "lm_response", "nt_response", "encrypted_session_key"], b""
+    )
+    assert NegotiateMessage.encode(flags)[32:40].hex() == version
+    assert ChallengeMessage.encode(flags, bytes(8), b"", b"")[48:56].hex() == version
+    assert AuthenticateMessage.encode(flags, **fields)[64:72].hex() == version
+
+
+@pytest.mark.parametrize(
+    ("decode", "data", "said"),
+    [
+        (NegotiateMessage.decode, b"\x60" + bytes(40), "expected an ntlm message, got another token"),
+        (NegotiateMessage.decode, CHALLENGE, "expected type 1, got 2"),
+        (NegotiateMessage.decode, b"NTLMSSP\0" + (258).to_bytes(4, "little") + bytes([7]), "expected type 1, got 258"),
+        (NegotiateMessage.decode, b"NTLMSSP\0" + (258).to_bytes(4, "little"), "expected type 1, got 258"),
+        (NegotiateMessage.decode, b"NTLMSSP\0\2\0\0", "expected at least 16 bytes, got 11"),
+        (NegotiateMessage.decode, b"NTLMSSP\0\1\0\0\0", "expected at least 16 bytes, got 12"),
+        (ChallengeMessage.decode, CHALLENGE[:47], "expected at least 48 bytes, got 47"),
+        (AuthenticateMessage.decode, CHALLENGE, "expected type 3, got 2"),
+        (AuthenticateMessage.decode, AUTHENTICATE[:63], "expected at least 64 bytes, got 63"),
+    ],
+)
+def test_what_is_wrong_with_a_message_is_told(decode, data, said):
+    with pytest.raises(RemoteProtocolError, match=f"{said}$"):
+        decode(data)
+
+
+def test_messages_may_end_with_their_fixed_part():
+    challenge = ChallengeMessage.decode(CHALLENGE[:12] + bytes(8) + CHALLENGE[20:40] + bytes(8))
+    assert (challenge.target_name, challenge.target_info) == (b"", b"")
+    authenticate = AuthenticateMessage.decode(AUTHENTICATE[:12] + bytes(48) + AUTHENTICATE[60:64])
+    assert (authenticate.user, authenticate.nt_response) == (b"", b"")
+
+
+def test_fields_may_begin_where_the_fixed_part_of_a_challenge_ends():
+    """Some servers leave the Version out."""
+    fields = struct.pack("<HHI", 2, 2, 48), struct.pack("<HHI", 4, 4, 48)
+    short = CHALLENGE[:12] + fields[0] + CHALLENGE[20:40] + fields[1] + bytes(3)
+    with pytest.raises(RemoteProtocolError, match="got 4 bytes at offset 48"):
+        ChallengeMessage.decode(short)
+    assert ChallengeMessage.decode(short + b"\0").target_info == bytes(4)
+
+
+@pytest.mark.parametrize("field", ["domain", "user", "workstation"])
+def test_a_name_may_have_2048_bytes(field):
+    values = dict.fromkeys(
+        ["domain", "user", "workstation", "lm_response", "nt_response", "encrypted_session_key"], b""
+    )
+    message = AuthenticateMessage.encode(0, **values | {field: bytes(2048)})
+    assert getattr(AuthenticateMessage.decode(message), field) == bytes(2048)
+    with pytest.raises(LimitExceeded):
+        AuthenticateMessage.decode(AuthenticateMessage.encode(0, **values | {field: bytes(2049)}))
+
+
+def test_an_av_pair_that_leaves_no_room_for_the_end_is_told_by_its_place():
+    with pytest.raises(RemoteProtocolError, match="expected an av pair at byte 6, got 0 bytes"):
+        decode_av_pairs(b"\1\0\2\0ab", "pairs")
 
 
 @pytest.mark.parametrize("size", range(16))
