@@ -218,7 +218,7 @@ def test_each_connection_has_a_mechanism_of_its_own_and_all_share_what_is_costly
     kerberos = InitiatorChoice(REALM, Policy(mechanism=RAW))
     first, second = kerberos.mechanism(SPN), kerberos.mechanism(SPN)
     assert first is not second
-    assert first._tickets is second._tickets
+    assert first._tickets is second._tickets is kerberos.tickets
 
 
 @pytest.mark.parametrize(

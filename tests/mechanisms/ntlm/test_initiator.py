@@ -104,6 +104,26 @@ def test_an_answer_is_as_long_as_its_length_can_say(size, fits):
             client.step(token)
 
 
+def test_target_info_that_is_empty_lacks_the_names():
+    client = initiator()
+    client.step(b"")
+    with pytest.raises(RemoteProtocolError, match="netbios names, got none"):
+        client.step(challenge(info=b""))
+
+
+def test_what_a_challenge_lacks_is_listed():
+    client = initiator()
+    client.step(b"")
+    with pytest.raises(
+        PolicyError, match=r"^ntlm challenge: expected 128-bit sealing with key exchange, got no SIGN, SEAL$"
+    ):
+        client.step(challenge(flags=FLAGS & ~(Flags.SIGN | Flags.SEAL)))
+
+
+def test_a_context_is_not_complete_before_it_has_begun():
+    assert initiator().complete is acceptor().complete is False
+
+
 def test_spnego_needs_a_mic_because_ntlm_has_one():
     client = initiator()
     client.step(b"")

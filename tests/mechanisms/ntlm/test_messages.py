@@ -191,6 +191,8 @@ def test_fields_may_begin_where_the_fixed_part_of_a_challenge_ends():
     with pytest.raises(RemoteProtocolError, match="got 4 bytes at offset 48"):
         ChallengeMessage.decode(short)
     assert ChallengeMessage.decode(short + b"\0").target_info == bytes(4)
+    nameless = CHALLENGE[:12] + bytes(8) + short[20:] + b"\0"
+    assert ChallengeMessage.decode(nameless).target_info == bytes(4)
 
 
 @pytest.mark.parametrize("field", ["domain", "user", "workstation"])
@@ -205,8 +207,13 @@ def test_a_name_may_have_2048_bytes(field):
 
 
 def test_an_av_pair_that_leaves_no_room_for_the_end_is_told_by_its_place():
-    with pytest.raises(RemoteProtocolError, match="expected an av pair at byte 6, got 0 bytes"):
+    with pytest.raises(RemoteProtocolError, match=r"^pairs: expected an av pair at byte 6, got 0 bytes"):
         decode_av_pairs(b"\1\0\2\0ab", "pairs")
+
+
+def test_there_may_be_no_av_pair_but_the_end():
+    assert decode_av_pairs(bytes(4), "pairs") == {}
+    assert NTLMv2Response.decode(bytes(16) + b"\1\1" + bytes(30)).av_pairs == {}
 
 
 @pytest.mark.parametrize("size", range(16))
@@ -217,6 +224,7 @@ def test_negotiate_shorter_than_its_flags_is_refused(size):
 
 @pytest.mark.parametrize("size", [16, 17, 31, 32, 39, 40])
 def test_negotiate_may_end_after_flags_or_names_or_version(size):
+    assert NegotiateMessage.decode(NegotiateMessage.encode(0)[:size]).raw == NegotiateMessage.encode(0)[:size]
     assert NegotiateMessage.decode(NegotiateMessage.encode(0xE2088235)[:size]).flags == 0xE2088235
 
 
