@@ -187,6 +187,10 @@ def test_the_refusal_of_an_answer_shows_nothing_of_the_events():
         (JudgeCertificate(()), "JudgeCertificate(chain=<none>)"),
         (ChooseCertificate(()), "ChooseCertificate(authorities=<none>)"),
         (
+            ChooseCertificate((b"x" * 40,) * 8),
+            "ChooseCertificate(authorities=<8 of 40, 40, 40, 40, 40, 40, 40, 40 bytes>)",
+        ),
+        (
             ChooseCertificate((b"x" * 40,) * 9),
             "ChooseCertificate(authorities=<9 of 40, 40, 40, 40, 40, 40, 40, 40, ... bytes>)",
         ),
