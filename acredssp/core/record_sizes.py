@@ -99,9 +99,10 @@ def _with_tag(tls_version: str, cipher: str) -> RecordSizes | None:
 
 
 def _with_blocks(tls_version: str, cipher: str) -> RecordSizes | None:
+    digest = DIGEST_SIZES.get(cipher.rpartition("-")[2])
     for mark, block in _BLOCKS:
-        if mark in cipher:
-            trailer = DIGEST_SIZES.get(cipher.rpartition("-")[2], 0) + block
+        if mark in cipher and digest is not None:
+            trailer = digest + block
             if tls_version == "TLSv1":  # its IV is the end of the previous record
                 return RecordSizes(HEADER_SIZE, trailer, block=block, front=HEADER_SIZE + trailer)
             return RecordSizes(HEADER_SIZE + block, trailer, block=block)

@@ -1,6 +1,7 @@
 """SecurityContext with TLS inside: records, counts, surplus, farewells; scripted mechanisms, real TLS."""
 
 import contextlib
+import copy
 import random
 import ssl
 
@@ -178,6 +179,7 @@ def test_facts_of_an_established_context(policy):
     )
     assert (info.version, info.mechanism, info.delegated) == (6, "script", "password")
     assert len(info.peer_key_sha256) == 64
+    assert copy.copy(info) == info
     assert server.context.info.peer_key_sha256 is None
     assert "Passw0rd" not in repr(info)
     assert client.context.take_credentials() is None

@@ -1,5 +1,6 @@
 """What a record adds to its plaintext, held against real records of every suite that the local OpenSSL has."""
 
+import copy
 import os
 import ssl
 
@@ -131,11 +132,19 @@ def test_the_sizes_are_those_of_the_documents(version, name, header, trailer, bl
     assert (sizes.header, sizes.trailer, sizes.block) == (header, trailer, block)
 
 
+def test_sizes_can_be_copied():
+    sizes = record_sizes("TLSv1", "AES128-SHA")
+    assert copy.copy(sizes) == sizes
+
+
 @pytest.mark.parametrize(
     ("version", "name"),
-    [("TLSv1.2", "NULL-SHA256"), ("TLSv1.2", "RC4-SHA"), ("SSLv3", "AES128-SHA"), ("TLSv1.2", ""), ("", "")],
-)
-def test_what_does_not_encrypt_or_is_older_than_tls_is_refused(version, name):
+    [
+        ("TLSv1.2", "NULL-SHA256"), ("TLSv1.2", "RC4-SHA"), ("SSLv3", "AES128-SHA"), ("TLSv1.2", ""), ("", ""),
+        ("TLSv1.2", "AES128-MD5"),
+    ],
+)  # fmt: skip
+def test_what_does_not_encrypt_or_is_older_than_tls_or_is_not_known_is_refused(version, name):
     with pytest.raises(PolicyError) as caught:
         record_sizes(version, name)
     assert caught.value.security_status is SecurityStatus.SEC_E_CRYPTO_SYSTEM_INVALID
