@@ -2,14 +2,19 @@
 
 import asyncio
 import socket
+from types import SimpleNamespace
 
 import pytest
 from support.endpoints import client_config, server_config, turns
 
 import acredssp
 from acredssp.carriage import TLS
+from acredssp.carriage.base import PassedOn
+from acredssp.carriage.checked import CheckedHandshake, checked
 from acredssp.events import State, StepResult
+from acredssp.mechanisms.base import Question
 from acredssp.status import SecurityStatus
+from acredssp.wire.x224 import ConnectionRequest
 
 GO_ON, DONE = SecurityStatus.SEC_I_CONTINUE_NEEDED, SecurityStatus.SEC_E_OK
 SIDES = pytest.mark.parametrize("side", ["client", "server"])
@@ -229,3 +234,290 @@ async def test_the_carriages_of_this_package_are_not_checked(monkeypatch):
     assert await Logon("server", TLS()).run() is None
     with pytest.raises(ValueError, match="boom"):
         await acredssp.open_connection("127.0.0.1", 9, config=client_config(), carriage=Faulty("client"))
+
+
+# --- by hand, without a loop ---
+
+
+class Asked(Question):
+    """A question of nobody."""
+
+
+class Handed:
+    """A handshake that notes its calls, and gives what it was told to; its context is a client's."""
+
+    def __init__(self, result=None, **facts):
+        self.context = client_config().new_context(server_hostname="localhost", spn="TERMSRV/localhost")
+        self.result, self.error, self.calls = result, None, []
+        self.facts = GIVEN | {"passed_on": None} | facts
+
+    def __getattr__(self, name):
+        value = self.__dict__["facts"][name]
+        if isinstance(value, Exception):
+            raise value
+        return value
+
+    def step(self, data=b""):
+        self.calls.append(("step", data))
+        return self.result
+
+    def resume(self, event, answer, early=b""):
+        self.calls.append(("resume", event, answer, early))
+        return self.result
+
+    def receive_eof(self):
+        self.calls.append(("receive_eof",))
+        if self.error is not None:
+            raise self.error
+
+    def fail(self, error):
+        self.calls.append(("fail", error))
+        if self.error is not None:
+            raise self.error
+
+
+GIVEN = {
+    "cookie": "alice",
+    "request": ConnectionRequest(cookie="alice"),
+    "chosen": server_config(),
+    "passed_on": PassedOn(lambda *_: None, b"read"),
+    "extra_info": {"route": 1},
+    "heard_all": True,
+    "farewell": b"farewell",
+    "last_token": b"token",
+}
+USUAL = {
+    "cookie": "", "request": None, "chosen": None, "passed_on": None, "extra_info": {}, "heard_all": False,
+    "farewell": b"", "last_token": b"",
+}  # fmt: skip
+WRONG = {
+    "cookie": (b"alice", "expected str, got bytes"),
+    "request": ("alice", "expected ConnectionRequest or None, got str"),
+    "chosen": (GIVEN["request"], "expected ServerConfig or None, got ConnectionRequest"),
+    "passed_on": (True, "expected PassedOn or None, got bool"),
+    "extra_info": ([], "expected Mapping, got list"),
+    "heard_all": (1, "expected bool, got int"),
+    "farewell": ("bye", "expected bytes or bytearray or memoryview, got str"),
+    "last_token": (None, "expected bytes or bytearray or memoryview, got NoneType"),
+}
+FACTS = pytest.mark.parametrize("name", GIVEN)
+
+
+def by_hand(*results, **facts):
+    handed = Handed(*results, **facts)
+    return handed, CheckedHandshake(Faulty("client"), handed)
+
+
+def broken(call, *arguments):
+    with pytest.raises(acredssp.CredSSPError) as raised:
+        call(*arguments)
+    assert raised.value.hint == "mend the carriage: docs/carriages.md has its contract"
+    return raised.value.message
+
+
+@pytest.mark.parametrize("carriage", [TLS(), acredssp.RDP()])
+def test_a_handshake_of_this_package_is_returned_as_it_is(carriage):
+    handed = Handed()
+    assert checked(carriage, handed) is handed
+
+
+def test_a_handshake_of_a_derived_carriage_is_checked():
+    class Derived(acredssp.RDP):
+        pass
+
+    handed = Handed()
+    found = checked(Derived(), handed)
+    assert type(found) is CheckedHandshake
+    assert found.context is handed.context
+
+
+@pytest.mark.parametrize(
+    ("made", "got"), [(None, "NoneType with NoneType"), (SimpleNamespace(context=5), "SimpleNamespace with int")]
+)
+def test_what_is_no_handshake_with_a_context_is_refused(made, got):
+    with pytest.raises(TypeError) as raised:
+        CheckedHandshake(Faulty("client"), made)
+    assert str(raised.value) == f"carriage Faulty: expected a handshake with a SecurityContext, got {got}"
+
+
+GOOD = [
+    (StepResult(GO_ON, b"out"), 3),
+    (StepResult(GO_ON, bytearray(b"out"), extra=3), 3),
+    (StepResult(GO_ON, memoryview(b"out"), missing=2**20), 3),
+    (StepResult(GO_ON, missing=2**20 - 3, extra=3), 3),
+    (StepResult(GO_ON), 0),
+]
+
+
+@pytest.mark.interpreted_only("a compiled StepResult takes no field of another type")
+@pytest.mark.parametrize(("result", "size"), GOOD)
+def test_a_result_within_the_contract_is_handed_on(result, size):
+    handed, handshake = by_hand(result)
+    data, event, answer = bytes(size), object(), object()
+    assert handshake.step(data) is result
+    assert handshake.resume(event, answer, data) is result
+    assert handed.calls == [("step", data), ("resume", event, answer, data)]
+
+
+def test_a_step_and_an_answer_may_come_without_bytes():
+    handed, handshake = by_hand(StepResult(GO_ON))
+    handshake.step()
+    handshake.resume(1, 2)
+    assert handed.calls == [("step", b""), ("resume", 1, 2, b"")]
+
+
+@pytest.mark.interpreted_only("a compiled StepResult takes no field of another type")
+@pytest.mark.parametrize("call", ["step", "resume"])
+@pytest.mark.parametrize(
+    ("result", "said"),
+    [
+        (None, "expected a StepResult, got NoneType"),
+        (StepResult(GO_ON, "out"), "output: expected bytes or bytearray or memoryview, got str"),
+        (StepResult(GO_ON, event=5), "event: expected Question or None, got int"),
+        (StepResult(GO_ON, extra="1"), "extra: expected int, got str"),
+        (StepResult(GO_ON, extra=-1), "extra: expected 0 to 3, got -1"),
+        (StepResult(GO_ON, extra=4), "extra: expected 0 to 3, got 4"),
+        (StepResult(GO_ON, missing=-1), "missing: expected 0 to 1048576, got -1"),
+        (StepResult(GO_ON, missing=2**20 + 1), "missing: expected 0 to 1048576, got 1048577"),
+        (StepResult(GO_ON, missing=2**20 - 2, extra=3), "missing: expected 0 to 1048573, got 1048574"),
+        (StepResult(DONE), "expected an established context for SEC_E_OK, got TLS"),
+    ],
+)
+def test_a_result_beyond_the_contract_is_named(call, result, said):
+    _, handshake = by_hand(result)
+    arguments = (b"abc",) if call == "step" else (None, None, b"abc")
+    assert broken(getattr(handshake, call), *arguments) == f"carriage Faulty: {call}: {said}"
+
+
+def test_so_many_results_may_take_no_byte_and_not_one_more():
+    _, handshake = by_hand(StepResult(GO_ON, extra=3))
+    for _ in range(32):
+        handshake.step(b"abc")
+    said = "carriage Faulty: step: expected bytes to be taken or missing, got 32 results with neither"
+    assert broken(handshake.step, b"abc") == said
+
+
+def test_answers_count_as_well_and_bytes_given_with_one_are_no_progress():
+    handed, handshake = by_hand(StepResult(GO_ON))
+    for _ in range(32):
+        handshake.resume(None, None, b"abc")
+    said = "carriage Faulty: resume: expected bytes to be taken or missing, got 32 results with neither"
+    assert broken(handshake.resume, None, None, b"abc") == said
+    assert len(handed.calls) == 33
+
+
+@pytest.mark.parametrize(
+    ("result", "data"),
+    [
+        (StepResult(GO_ON, extra=2), b"abc"),  # takes a byte
+        (StepResult(GO_ON, missing=1, extra=3), b"abc"),  # waits for more
+        (StepResult(GO_ON), b""),  # was given none
+    ],
+)
+def test_progress_begins_the_count_anew(result, data):
+    handed, handshake = by_hand()
+    idle = StepResult(GO_ON, extra=3)
+    for _ in range(2):
+        handed.result = idle
+        for _ in range(32):
+            handshake.step(b"abc")
+        handed.result = result
+        handshake.step(data)
+    handed.result = idle
+    for _ in range(32):
+        handshake.step(b"abc")
+    assert "got 32 results with neither" in broken(handshake.step, b"abc")
+
+
+def test_a_question_is_no_wait_and_counts():
+    event = Asked()
+    handed, handshake = by_hand(StepResult(GO_ON, missing=5, event=event))
+    for _ in range(32):
+        handshake.resume(event, None)
+    assert "got 32 results with neither" in broken(handshake.resume, event, None)
+    assert handed.result.event is event
+
+
+def test_an_end_is_the_error_that_the_carriage_raises():
+    handed, handshake = by_hand()
+    handed.error = acredssp.PeerClosed("the end")
+    with pytest.raises(acredssp.PeerClosed) as raised:
+        handshake.receive_eof()
+    assert raised.value is handed.error
+
+
+def test_an_end_without_an_error_is_one():
+    _, handshake = by_hand()
+    said = "carriage Faulty: receive_eof: expected an error to be raised, got a return"
+    assert broken(handshake.receive_eof) == said
+
+
+@pytest.mark.parametrize("fault", [None, "the same", KeyError("x")])
+def test_a_failure_reaches_carriage_and_context(fault):
+    handed, handshake = by_hand()
+    error = acredssp.CredSSPError("it fails")
+    handed.error = error if fault == "the same" else fault
+    handshake.fail(error)
+    assert handed.calls == [("fail", error)]
+    assert handed.context.state is State.FAILED
+    notes = [f"carriage Faulty: fail raised {type(fault).__name__}"] if isinstance(fault, Exception) else []
+    assert getattr(error, "__notes__", []) == notes
+
+
+@FACTS
+def test_a_fact_is_handed_on(name):
+    _, handshake = by_hand(passed_on=GIVEN["passed_on"])
+    assert getattr(handshake, name) == GIVEN[name]
+
+
+@FACTS
+def test_a_fact_of_another_type_is_named(name):
+    value, said = WRONG[name]
+    _, handshake = by_hand(**{name: value})
+    assert broken(lambda: getattr(handshake, name)) == f"carriage Faulty: {name}: {said}"
+
+
+@FACTS
+@pytest.mark.parametrize("fault", ["raises", "wrong"])
+def test_after_a_failure_a_fact_that_there_is_not_is_the_usual_one(name, fault):
+    value = KeyError("x") if fault == "raises" else WRONG[name][0]
+    _, handshake = by_hand(**{name: value})
+    with pytest.raises((KeyError, acredssp.CredSSPError)):
+        getattr(handshake, name)
+    handshake.fail(acredssp.CredSSPError("it fails"))
+    assert getattr(handshake, name) == USUAL[name]
+
+
+@FACTS
+def test_after_a_failure_a_fact_that_there_is_stays(name):
+    _, handshake = by_hand(passed_on=GIVEN["passed_on"])
+    handshake.fail(acredssp.CredSSPError("it fails"))
+    assert getattr(handshake, name) == GIVEN[name]
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+@pytest.mark.parametrize("name", ["farewell", "last_token"])
+def test_bytes_of_any_kind_are_handed_on_as_bytes(name, kind):
+    _, handshake = by_hand(**{name: kind(b"text")})
+    value = getattr(handshake, name)
+    assert (type(value), value) == (bytes, b"text")
+
+
+@FACTS
+def test_the_facts_are_those_of_the_moment_in_which_it_was_complete(name):
+    handed, handshake = by_hand(StepResult(DONE), passed_on=GIVEN["passed_on"])
+    assert handshake.step(b"") is handed.result
+    handed.facts = dict.fromkeys(GIVEN, KeyError("gone"))
+    assert getattr(handshake, name) == GIVEN[name]
+
+
+def test_a_complete_handshake_that_is_none_keeps_no_facts():
+    handed, handshake = by_hand(StepResult(DONE), cookie="early")
+    broken(handshake.step, b"")
+    handed.facts["cookie"] = "late"
+    assert handshake.cookie == "late"
+
+
+def test_a_question_with_the_status_of_the_end_is_a_question():
+    handed, handshake = by_hand(StepResult(DONE, event=Asked()))
+    assert handshake.step(b"") is handed.result
