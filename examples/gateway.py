@@ -98,4 +98,6 @@ async def main(  # noqa: PLR0913
 
 
 if __name__ == "__main__":
+    if len(sys.argv) <= 6:
+        sys.exit(f"usage: {sys.argv[0]} PORT CERTIFICATE KEY USER PASSWORD TOKEN=HOST:PORT:PIN[:USER:PASSWORD]...")
     asyncio.run(main(*sys.argv[1:]))

@@ -103,5 +103,7 @@ async def record(
 
 
 if __name__ == "__main__":
+    if len(sys.argv) <= 7:
+        sys.exit(f"usage: {sys.argv[0]} FOLDER, and what gateway.py takes")
     serve = functools.partial(gateway.serve, record=functools.partial(record, Path(sys.argv[1])))
     asyncio.run(gateway.main(*sys.argv[2:], serve=serve))

@@ -224,6 +224,7 @@ def test_tickets_log_on_and_are_delegated(kerberos, monkeypatch):
     [
         *[(client, (), "usage: ") for client in ("echo_client", "by_hand", "sspi_client", "kerberos")],
         ("echo_server", ("h", "1", "2"), "usage: "),
+        *[(gateway, ("--help",), "usage: ") for gateway in ("gateway", "pcapng_recorder")],
         *[(client, ("1", "zz"), "64 hex digits") for client in ("echo_client", "by_hand", "sspi_client")],
         ("echo_client", ("x", "00" * 32), "ValueError: "),
     ],
