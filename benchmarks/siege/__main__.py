@@ -134,8 +134,8 @@ def builds_of(plan: Plan) -> set[str]:
 # --- the parts ---
 
 
-def besiege(plan: Plan, attacks: Sequence[str], world: World, results: Results, watch: Watch) -> None:
-    """Measure what is kept beside each attack."""
+def besiege(plan: Plan, attacks: Sequence[str], world: World, results: Results, watch: Watch) -> Iterator[None]:
+    """Measure what is kept beside each attack, and yield after each."""
     details: dict[str, dict[str, tuple[float, float, float]]] = {}
     with contextlib.ExitStack() as stack:
         servers = stack.enter_context(world.running(plan.variants))
@@ -151,10 +151,11 @@ def besiege(plan: Plan, attacks: Sequence[str], world: World, results: Results, 
             rows = list(rates.rows_of(attack, rates.kept_beside(attack, chosen, plan.slices), plan.slices))
             results.rows += rows
             details[attack] = _shares(attack, rows)
+            results.details["siege"] = details
             watch.done()
+            yield
         for server in servers:
             results.rows.append(rates.row_of_descriptors(server, before[server]))
-    results.details["siege"] = details
 
 
 def _shares(attack: str, rows: Sequence[Row]) -> dict[str, tuple[float, float, float]]:
@@ -166,7 +167,7 @@ def _shares(attack: str, rows: Sequence[Row]) -> dict[str, tuple[float, float, f
     }
 
 
-def hold(plan: Plan, attacks: Sequence[str], world: World, results: Results, watch: Watch) -> None:
+def hold(plan: Plan, attacks: Sequence[str], world: World, results: Results, watch: Watch) -> Iterator[None]:
     """Measure what connections hold, and whether the deadline ends them. Several servers are at it at a time."""
     watch.step("memory of connections")
     crowds: list[tuple[Variant, list[str]]] = []
@@ -178,12 +179,13 @@ def hold(plan: Plan, attacks: Sequence[str], world: World, results: Results, wat
         held = pool.map(lambda each: holding.hold(world, *each, plan.slices.crowd, plan.deadline), crowds)
         for (variant, group), found in zip(crowds, held, strict=True):
             results.rows += holding.rows_of(group, variant, found, plan.slices.crowd)
+            yield
     watch.done()
 
 
-def leak(plan: Plan, _attacks: Sequence[str], world: World, results: Results, watch: Watch) -> None:
-    """Watch a server's memory over many handshakes."""
-    details = {}
+def leak(plan: Plan, _attacks: Sequence[str], world: World, results: Results, watch: Watch) -> Iterator[None]:
+    """Watch a server's memory over many handshakes, and yield after each server."""
+    details = results.details["siege_leaks"] = dict[str, object]()
     for variant, handshakes in plan.handshakes.items():
         watch.step(f"memory over {handshakes} handshakes: {variant}")
         with world.running([variant], unlimited(30.0)) as [server]:
@@ -191,26 +193,31 @@ def leak(plan: Plan, _attacks: Sequence[str], world: World, results: Results, wa
         results.rows += leaks.rows_of(variant, samples)
         details[str(variant)] = samples
         watch.done()
-    results.details["siege_leaks"] = details
+        yield
 
 
-_PARTS: dict[str, Callable[[Plan, Sequence[str], World, Results, Watch], None]] = {
+_PARTS: dict[str, Callable[[Plan, Sequence[str], World, Results, Watch], Iterator[None]]] = {
     "rates": besiege,
     "holding": hold,
     "leaks": leak,
 }
 
 
-def measure(plan: Plan, attacks: Sequence[str], parts: Sequence[str], results: Results, console: Console) -> None:
+def measure(  # noqa: PLR0913, PLR0917
+    plan: Plan, attacks: Sequence[str], parts: Sequence[str], results: Results, console: Console, folder: pathlib.Path
+) -> None:
+    """Measure, and write what there is after each attack: a run that is ended has not been for nothing."""
     results.environment["pinned"] = "server, others" if pinned(os.getpid(), "clients") else "no"
     results.environment["slice"] = f"{plan.slices.rounds} x {plan.slices.seconds:.2f} s"
     steps = len(attacks) + 1 + len(plan.handshakes)
-    with tempfile.TemporaryDirectory() as folder, Watch(console, steps) as watch:
-        world = World.of(pathlib.Path(folder))
+    with tempfile.TemporaryDirectory() as place, Watch(console, steps) as watch:
+        world = World.of(pathlib.Path(place))
         for part in parts:
             started = time.perf_counter()
-            _PARTS[part](plan, attacks, world, results, watch)
-            results.environment[f"{part} took"] = f"{time.perf_counter() - started:.0f} s"
+            for _ in _PARTS[part](plan, attacks, world, results, watch):
+                results.environment[f"{part} took"] = f"{time.perf_counter() - started:.0f} s"
+                report.write(results, folder)
+    report.write(results, folder)
 
 
 # --- the check ---
@@ -242,13 +249,19 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, help="how long it may take")
     parser.add_argument("--check", action="store_true", help="a tenth, with bounds that no busy machine crosses")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
-    parser.add_argument("--output", type=pathlib.Path, default=FOLDER)
+    parser.add_argument(
+        "--output",
+        action="append",
+        type=pathlib.Path,
+        help="the folder of the figures; several with --into-docs, for runs that have each measured a part",
+    )
     parser.add_argument(
         "--into-docs", action="store_true", help="only put the figures of the last run into docs/figures"
     )
     options = parser.parse_args()
+    options.output = options.output or [FOLDER]
     if options.into_docs:
-        docs.into_docs(options.output)
+        docs.into_docs(*options.output)
         return 0
     raise_file_limit()
     console, results = _console(quiet=options.json), Results("check" if options.check else "siege", environment())
@@ -259,13 +272,13 @@ def main() -> int:
     plan = only(plan, options)
     if why and not options.check:
         results.leave_out("the compiled engine", why)
-    measure(plan, options.attack or ATTACKS, options.part or PARTS, results, console)
-    report.write(results, options.output)
+    folder = options.output[0]
+    measure(plan, options.attack or ATTACKS, options.part or PARTS, results, console, folder)
     if options.json:
         print(json.dumps(results.as_json(), indent=1))
     if not options.check:
         report.show(results, console)
-        _draw(results, options.output)
+        _draw(results, folder)
         return 0
     faults = list(broken(results.rows))
     console.print(", ".join(f"{name} {value}" for name, value in results.environment.items()), soft_wrap=True)

@@ -63,7 +63,10 @@ def _leaks(results: Results) -> Iterator[list[str]]:
             yield [row.what.rpartition(": ")[2], row.note, f"{row.figure.median:.1f}", between]
 
 
-def into_docs(folder: pathlib.Path) -> None:
-    """Write the tables of a run to docs/figures."""
-    for name, table in tables(report.read(folder)).items():
+def into_docs(*folders: pathlib.Path) -> None:
+    """Write the tables of a run to docs/figures, or those of several, which have each measured a part."""
+    results, *others = map(report.read, folders)
+    for other in others:
+        results.rows += other.rows
+    for name, table in tables(results).items():
         (FOLDER / f"{name}.json").write_text(json.dumps(table, indent=2, ensure_ascii=False) + "\n", "utf-8")
