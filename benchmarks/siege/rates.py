@@ -98,6 +98,8 @@ class Besieged:
                 if attacked:
                     self.attacker.begin(attack, server.port, count_of(attack, slices.crowd))
                     time.sleep(BEGINNING)
+                    if attack in QUIET:  # the server may still answer those who have come
+                        server.rest(patience=REST)
                 started, cpu = time.perf_counter(), server.cpu
                 slice_of_time = rate(
                     lambda: self.logons.log_on(server.variant.kind, server.port), slices.seconds, slices.least
