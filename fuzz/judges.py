@@ -168,8 +168,10 @@ def _issued(link: asn1_x509.Certificate, issuer: asn1_x509.Certificate) -> bool:
 
 def _request(data: bytes) -> bytes:
     """The first byte says of which version of TLS the request is. Names that come out are those that went in."""
-    read = client_certificate._authorities_of_tls13 if data[:1] == b"\x03" else client_certificate._authorities_of_tls12  # noqa: SLF001
-    names = read(data[1:])
+    if data[:1] == b"\x03":
+        names = client_certificate._authorities_of_tls13(data[1:])  # noqa: SLF001
+    else:
+        names = client_certificate._authorities_in_clear(data[1:], 2 if data[:1] == b"\x01" else 3)  # noqa: SLF001
     at = 0
     for name in names:
         at = data.find(len(name).to_bytes(2, "big") + name, at) + 2
@@ -182,6 +184,7 @@ def _requests() -> Iterable[bytes]:
     names = b"".join(len(name).to_bytes(2, "big") + name for name in (b"\x30\x03abc", b"\x30\0"))
     listed = len(names).to_bytes(2, "big") + names
     yield b"\2\x0d\0\0\x20" + b"\x02\x01\x40" + b"\0\2\4\3" + listed
+    yield b"\1\x0d\0\0\x1c" + b"\x02\x01\x40" + listed
     extension = b"\0\x0d\0\4\0\2\4\3" + b"\0\x2f" + len(listed).to_bytes(2, "big") + listed
     yield b"\3\x0d\0\0\x20" + b"\0" + len(extension).to_bytes(2, "big") + extension
 

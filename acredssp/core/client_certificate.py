@@ -40,6 +40,8 @@ _CERTIFICATE_AUTHORITIES: Final = 47
 
 _HEADER: Final = struct.Struct(">BBBH")
 """A record's type, version (two bytes) and length."""
+_TLS12: Final = 3
+"""The second byte of TLS 1.2's version in a record. The first one is 3 for every version of TLS."""
 _MESSAGE_HEADER: Final = 4
 _MAX_MESSAGE: Final = 128 * 1024
 """The most bytes of one handshake message in clear. OpenSSL itself takes at most 100 KiB of certificates."""
@@ -113,7 +115,7 @@ class WatchingTLSSession(TLSSession):
         session: The session to resume, as `TLSSession` takes it.
     """
 
-    __slots__ = ("_context", "_in_clear", "_listeners", "_messages", "_watch")
+    __slots__ = ("_context", "_in_clear", "_listeners", "_messages", "_minor_version", "_watch")
 
     def __init__(
         self, context: ssl.SSLContext, *, server_hostname: str | None = None, session: ssl.SSLSession | None = None
@@ -130,6 +132,8 @@ class WatchingTLSSession(TLSSession):
                 listeners.end(context)
         self._messages = bytearray()
         """Handshake messages in clear that OpenSSL has not got yet."""
+        self._minor_version = _TLS12
+        """The second byte of the version of the records that `_messages` came in."""
         self._in_clear = True
         """Whether the next record may hold such messages."""
         self._watch = _Watch(self._incoming)
@@ -148,7 +152,7 @@ class WatchingTLSSession(TLSSession):
             ciphertext = ciphertext[held:]
         if self._messages and (request := self._release_messages()):
             super().handshake()
-            self.certificate_request = _authorities_of_tls12(request)
+            self.certificate_request = _authorities_in_clear(request, self._minor_version)
             return False
         watch = self._watch
         if not self._in_clear and watch.incoming is not None and self._listeners is not None:
@@ -196,6 +200,7 @@ class WatchingTLSSession(TLSSession):
                     self._untaken += records[start:end]  # the usual case, a third as costly as to hold the message
                 else:
                     self._messages += records[body:end]
+                    self._minor_version = records[start + 2]
             elif records[start] == ALERT:
                 self._untaken += records[start:end]
             else:
@@ -227,7 +232,7 @@ class WatchingTLSSession(TLSSession):
     def _feed_messages(self, size: int) -> None:
         for start in range(0, size, MAX_PLAINTEXT):
             fragment = self._messages[start : min(size, start + MAX_PLAINTEXT)]
-            self._untaken += _HEADER.pack(HANDSHAKE, 3, 3, len(fragment)) + fragment
+            self._untaken += _HEADER.pack(HANDSHAKE, 3, self._minor_version, len(fragment)) + fragment
         del self._messages[:size]
 
 
@@ -264,14 +269,14 @@ def _note_message(
 # --- the authorities' names, in DER ---
 
 
-def _authorities_of_tls12(message: bytes) -> tuple[bytes, ...]:
-    """The names in a request (RFC 5246 7.4.4).
+def _authorities_in_clear(message: bytes, minor_version: int) -> tuple[bytes, ...]:
+    """The names in a request of TLS 1.2 (RFC 5246 7.4.4) or an older version (RFC 4346 7.4.4).
 
-    It holds certificate_types<1>, supported_signature_algorithms<2> and certificate_authorities<2>.
+    It holds certificate_types<1>, from TLS 1.2 on supported_signature_algorithms<2>, and certificate_authorities<2>.
     """
-    body = message[_MESSAGE_HEADER:]
-    _, body = _vector(body, 1)
-    _, body = _vector(body, 2)
+    _, body = _vector(message[_MESSAGE_HEADER:], 1)
+    if minor_version >= _TLS12:
+        _, body = _vector(body, 2)
     authorities, _ = _vector(body, 2)
     return _names(authorities)
 

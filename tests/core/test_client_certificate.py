@@ -21,6 +21,9 @@ from acredssp.status import SecurityStatus
 from acredssp.wire import tls_record
 
 TLS = {"tls12": ssl.TLSVersion.TLSv1_2, "tls13": ssl.TLSVersion.TLSv1_3}
+OLD = {"tls10": ssl.TLSVersion.TLSv1, "tls11": ssl.TLSVersion.TLSv1_1}
+TLS12 = 3
+"""The second byte of the version of a record of TLS 1.2. Below are those of older versions."""
 
 
 @pytest.fixture(params=TLS)
@@ -133,6 +136,33 @@ def test_messages_of_tls12_may_be_packed_and_cut_anyhow(tmp_path, with_certifica
     assert server.context.tls.peer_certificate == ssl.PEM_cert_to_DER_cert(pem("p384")[0].decode())
 
 
+@pytest.mark.skipif(not (ssl.HAS_TLSv1 and ssl.HAS_TLSv1_1), reason="openssl was built without it")
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
+@pytest.mark.parametrize("version", OLD)
+@pytest.mark.parametrize("size", [20, 16_384])
+def test_servers_of_versions_before_tls12_ask_too(version, size, tmp_path):
+    """Their requests have no signatures (RFC 4346 7.4.4), and their records a version of their own."""
+    policy = Policy(min_tls=OLD[version], max_tls=OLD[version], dangerous_allow_legacy_tls=True)
+    server_context = tls_config.server_context_from_pem(policy, *pem("ec"))
+    client_context, chosen = tls_config.client_context(policy), tls_config.client_context(policy)
+    for context in (server_context, client_context, chosen):
+        context.set_ciphers("ALL:@SECLEVEL=0")
+    server_context.verify_mode = ssl.CERT_OPTIONAL
+    server_context.load_verify_locations(certificate_file(str(tmp_path), "p384"))
+    chosen.load_cert_chain(certificate_file(str(tmp_path), "p384"))
+    watch_certificate_requests(client_context, threading.Lock())
+    client, server = WatchingTLSSession(client_context), TLSSession(server_context, server_side=True)
+    client.handshake()
+    server.handshake(client.output())
+    client.handshake(repacked(server.output(), size))
+    assert client.certificate_request == ()
+    client.answer_certificate_request(chosen)
+    client.handshake()
+    assert server.handshake(client.output())
+    assert client.handshake(server.output())
+    assert server.peer_certificate == ssl.PEM_cert_to_DER_cert(pem("p384")[0].decode())
+
+
 def test_a_piece_of_a_message_that_looks_like_a_whole_one_stays_in_its_place():
     """The Certificate from its fourth byte on: what is the length of the list there would be that of a message."""
     context = tls_config.server_context_from_pem(Policy(max_tls=TLS["tls12"]), *pem("ec"))
@@ -157,7 +187,7 @@ def records_of(flight: bytes) -> list[bytes]:
 def repacked(flight: bytes, size: int) -> bytes:
     messages = b"".join(record[5:] for record in records_of(flight))
     pieces = [messages[start : start + size] for start in range(0, len(messages), size)]
-    return b"".join(b"\x16\x03\x03" + len(piece).to_bytes(2, "big") + piece for piece in pieces)
+    return b"".join(flight[:3] + len(piece).to_bytes(2, "big") + piece for piece in pieces)
 
 
 def talk_on(client: End, server: End):
@@ -277,7 +307,7 @@ def test_a_message_without_end_is_refused():
 )
 def test_a_malformed_request_is_refused(message):
     with pytest.raises(RemoteProtocolError):
-        client_certificate._authorities_of_tls12(bytes.fromhex(message))
+        client_certificate._authorities_in_clear(bytes.fromhex(message), TLS12)
 
 
 @pytest.mark.parametrize("message", ["0d000000", "0d00000300ffff", "0d000007000004002f00ff"])
@@ -287,7 +317,8 @@ def test_a_malformed_request_of_tls13_is_refused(message):
 
 
 def test_a_request_without_names():
-    assert client_certificate._authorities_of_tls12(bytes.fromhex("0d000006010100000000")) == ()
+    assert client_certificate._authorities_in_clear(bytes.fromhex("0d000006010100000000"), TLS12) == ()
+    assert client_certificate._authorities_in_clear(bytes.fromhex("0d00000401010000"), TLS12 - 1) == ()
     assert client_certificate._authorities_of_tls13(bytes.fromhex("0d000007000004000d0000")) == ()
 
 
@@ -301,10 +332,11 @@ NAMES = bytes.fromhex("0003 300100 0004 30020000")  # two names, 3 and 4 bytes
 FIRST, SECOND = bytes.fromhex("300100"), bytes.fromhex("30020000")
 
 
-def test_the_names_of_tls12():
-    body = bytes.fromhex("01 01  0002 0403") + len(NAMES).to_bytes(2, "big") + NAMES
+@pytest.mark.parametrize(("version", "signatures"), [(TLS12, "0002 0403"), (TLS12 - 1, ""), (TLS12 - 2, "")])
+def test_the_names_stand_behind_the_signatures_which_tls12_was_the_first_to_have(version, signatures):
+    body = bytes.fromhex("01 01" + signatures) + len(NAMES).to_bytes(2, "big") + NAMES
     message = b"\x0d" + len(body).to_bytes(3, "big") + body
-    assert client_certificate._authorities_of_tls12(message) == (FIRST, SECOND)
+    assert client_certificate._authorities_in_clear(message, version) == (FIRST, SECOND)
 
 
 def test_the_names_of_tls13_stand_in_an_extension():
