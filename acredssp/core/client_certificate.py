@@ -145,8 +145,6 @@ class WatchingTLSSession(TLSSession):
         Args:
             ciphertext: Whole records. Those with handshake messages in clear are inspected before OpenSSL gets them.
         """
-        if not ciphertext and self._in_clear and not self._messages:
-            return super().handshake()  # the ClientHello, or the answer to what came before
         if self._in_clear:
             held = self._hold_messages(ciphertext)
             ciphertext = ciphertext[held:]

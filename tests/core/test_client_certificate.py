@@ -3,6 +3,7 @@
 import functools
 import ssl
 import threading
+import types
 
 import pytest
 from support.engine import ALICE, CUTS, End, Script, converse, pem
@@ -15,9 +16,9 @@ from acredssp.core.context import SecurityContext
 from acredssp.core.events import ChooseCertificate
 from acredssp.core.server import ServerHandshake
 from acredssp.core.tls import TLSSession
-from acredssp.errors import LimitExceeded, LocalProtocolError, RemoteProtocolError
+from acredssp.errors import LimitExceeded, LocalProtocolError, RemoteProtocolError, TLSError
 from acredssp.policy import Policy
-from acredssp.status import SecurityStatus
+from acredssp.status import SecurityStatus, Stage
 from acredssp.wire import tls_record
 
 TLS = {"tls12": ssl.TLSVersion.TLSv1_2, "tls13": ssl.TLSVersion.TLSv1_3}
@@ -209,6 +210,15 @@ def test_without_the_private_callback_tls13_goes_on_without_a_certificate(tmp_pa
     assert server.done
 
 
+@pytest.mark.interpreted_only("takes the callback out of the module's reach")
+def test_a_python_without_the_private_callback_is_no_error(monkeypatch):
+    context = tls_config.client_context(Policy())
+    with monkeypatch.context() as patch:
+        patch.setattr(client_certificate, "ssl", types.SimpleNamespace(SSLContext=object))
+        watch_certificate_requests(context, threading.Lock())
+    assert vars(context) == {}
+
+
 def callback_of(context):
     return super(ssl.SSLContext, ssl.SSLContext)._msg_callback.__get__(context)
 
@@ -234,6 +244,48 @@ class CountingLock:
 
     def __exit__(self, *exc):
         pass
+
+
+def test_no_session_listens_once_the_certificate_came_however_the_flight_is_cut():
+    lock = CountingLock()
+    context = tls_config.client_context(Policy())
+    watch_certificate_requests(context, lock)
+    server_context = tls_config.server_context_from_pem(Policy(min_tls=TLS["tls13"]), *pem("ec"))
+    client, _, flight = at_hello(server_context, context)
+    entered = [lock.entered]
+    for record in flight:
+        client.handshake(record)
+        entered.append(lock.entered)
+    # ServerHello comes in clear, so the session listens from ChangeCipherSpec on. Certificate is the fourth record.
+    assert entered == [2, 2, 4, 6, 8, 8, 8]
+    assert callback_of(context) is None
+
+
+def test_no_session_listens_once_a_request_was_answered(asking):
+    lock = CountingLock()
+    context = tls_config.client_context(Policy())
+    watch_certificate_requests(context, lock)
+    client, server, flight = at_hello(asking, context)
+    client.handshake(b"".join(flight))
+    assert client.certificate_request == ()
+    client.answer_certificate_request(None)
+    before = lock.entered
+    done = client.handshake()
+    server.handshake(client.output())
+    assert done or client.handshake(server.output())
+    assert lock.entered == before
+
+
+def test_a_connection_that_watches_for_nothing_is_left_alone(asking):
+    """A plain session of a context hears of messages too, while another session of the context listens."""
+    context = watching()
+    vars(context)["acredssp_listeners"].begin(context)
+    client, server = TLSSession(context, server_side=False), TLSSession(asking, server_side=True)
+    client.handshake()
+    server.handshake(client.output())
+    done = client.handshake(server.output())
+    server.handshake(client.output())
+    assert done or client.handshake(server.output())
 
 
 def test_sessions_that_listen_at_once_do_not_silence_each_other():
@@ -282,24 +334,114 @@ def test_what_comes_once_the_handshake_is_over_is_left_alone(version):
     assert session.ssl_object.acredssp_watch.request == b""
 
 
-def test_a_warning_in_front_of_the_flight_stops_nothing(tmp_path, with_certificate):
-    """Servers that do not know the name asked for say so before they say hello (RFC 6066 3)."""
+@pytest.mark.parametrize("place", range(6))
+def test_a_warning_anywhere_in_the_flight_stops_nothing(place, tmp_path, with_certificate):
+    """Servers that do not know the name asked for say so, some before they say hello (RFC 6066 3)."""
     context = tls_config.server_context_from_pem(Policy(max_tls=TLS["tls12"]), *pem("ec"))
     context.verify_mode = ssl.CERT_OPTIONAL
     context.load_verify_locations(certificate_file(str(tmp_path), "p384"))
     client, server = ends(context, lambda event: with_certificate)
-    warning = bytes.fromhex("15 0303 0002 01 70")
-    server.wire += client.step(warning + server.step(client.step(b"")))
+    records = records_of(server.step(client.step(b"")))
+    assert len(records) == 5
+    records.insert(place, bytes.fromhex("15 0303 0002 01 70"))
+    server.wire += client.step(b"".join(records))
     list(talk_on(client, server))
     assert server.done
     assert server.context.tls.peer_certificate == ssl.PEM_cert_to_DER_cert(pem("p384")[0].decode())
 
 
-def test_a_message_without_end_is_refused():
+@pytest.mark.parametrize("size", [128 * 1024 + 1, (1 << 24) + 3])
+def test_a_message_of_more_than_128_kib_is_refused(size):
     session = WatchingTLSSession(watching())
     session.handshake()
-    with pytest.raises(LimitExceeded):
-        session.handshake(b"\x16\x03\x03\x00\x04\x0b\xff\xff\xff")
+    with pytest.raises(LimitExceeded, match=f"at most 131072 bytes, got {size}") as caught:
+        session.handshake(record_of(beginning_of(size)))
+    assert caught.value.stage is Stage.TLS
+
+
+def test_a_message_of_128_kib_is_waited_for():
+    session = WatchingTLSSession(watching())
+    session.handshake()
+    assert not session.handshake(record_of(beginning_of(128 * 1024)))
+
+
+def beginning_of(size: int, message_type: int = 11) -> bytes:
+    """The header of a message of this size, the header included; a Certificate, unless another type is given."""
+    return bytes([message_type]) + (size - 4).to_bytes(3, "big")
+
+
+def record_of(piece: bytes) -> bytes:
+    return b"\x16\x03\x03" + len(piece).to_bytes(2, "big") + piece
+
+
+# --- messages of TLS 1.2, cut as no server of ours cuts them ---
+
+
+def at_hello(server_context: ssl.SSLContext, client_context: ssl.SSLContext | None = None, **kwargs):
+    """A client and a server of TLS alone, and the records with which the server answers the client's hello."""
+    client = WatchingTLSSession(client_context or watching(), **kwargs)
+    server = TLSSession(server_context, server_side=True)
+    client.handshake()
+    server.handshake(client.output())
+    return client, server, records_of(server.output())
+
+
+@pytest.fixture
+def tls12():
+    return tls_config.server_context_from_pem(Policy(max_tls=TLS["tls12"]), *pem("ec"))
+
+
+@pytest.mark.parametrize("lacking", [8, 10, 1 << 16])
+def test_the_rest_of_a_message_is_no_message_whatever_it_looks_like(tls12, lacking):
+    """Whatever a record lacks of its message, the record behind it begins with the message's rest."""
+    client, _, (hello, *_) = at_hello(tls12)
+    client.handshake(hello)
+    size = lacking + 5
+    client.handshake(record_of(beginning_of(size).ljust(size - lacking, b"x")))
+    assert not client.handshake(record_of(bytes.fromhex("0d000000")))  # by itself a request, and a malformed one
+    assert client.certificate_request is None
+
+
+def test_a_whole_message_does_not_wait_for_the_rest_of_the_next_one(tls12):
+    """So that a ServerHello which OpenSSL refuses is refused at once."""
+    client, _, (hello, certificate, *_) = at_hello(tls12)
+    of_tls11 = hello[5:9] + bytes.fromhex("0302") + hello[11:]
+    with pytest.raises(TLSError, match="protocol"):
+        client.handshake(record_of(of_tls11 + certificate[5:9]))
+
+
+def test_another_record_in_the_middle_of_a_message_fails_the_handshake(tls12):
+    client, _, (hello, *_) = at_hello(tls12)
+    client.handshake(record_of(hello[5:20]))
+    with pytest.raises(TLSError, match="tls failed"):
+        client.handshake(bytes.fromhex("14 0303 0001 01"))
+
+
+@pytest.mark.parametrize("cut", ["as it is", "in pieces"])
+def test_a_session_is_resumed_however_the_hello_is_cut(tls12, cut):
+    """ChangeCipherSpec then comes in the same call as the hello, whose pieces are still held back."""
+    client, server, first = at_hello(tls12)
+    client.handshake(b"".join(first))
+    server.handshake(client.output())
+    client.handshake(server.output())
+    again, _, (hello, *others) = at_hello(tls12, client.context, session=client.session)
+    assert again.handshake(b"".join([repacked(hello, 20) if cut == "in pieces" else hello, *others]))
+    assert again.session_reused
+
+
+def test_a_second_request_is_for_openssl_to_refuse(tmp_path, tls12):
+    """Nobody is asked twice: what comes behind the answer is not read."""
+    tls12.verify_mode = ssl.CERT_OPTIONAL
+    tls12.load_verify_locations(certificate_file(str(tmp_path), "p384"))
+    client, _, flight = at_hello(tls12)
+    client.handshake(b"".join(flight))
+    assert client.certificate_request == ()
+    client.answer_certificate_request(None)
+    client.handshake()
+    (request,) = [record for record in flight if record[5] == 13]
+    with pytest.raises(TLSError, match="unexpected message"):
+        client.handshake(request)
+    assert client.certificate_request is None
 
 
 @pytest.mark.parametrize(
