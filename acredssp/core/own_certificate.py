@@ -142,7 +142,7 @@ def _ask_chain(context: ssl.SSLContext) -> tuple[bytes, ...]:
     if chain:
         return chain
     said = ", ".join(dict.fromkeys(reasons))
-    if set(reasons) <= _PRESENTS_NONE:
+    if _PRESENTS_NONE.issuperset(reasons):
         raise PolicyError(
             f"the ssl context presents no certificate ({said}): it has none, or none of its tls versions and cipher "
             "suites can use the certificate's key",

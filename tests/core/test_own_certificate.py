@@ -8,10 +8,12 @@ from support.engine import certificate_for, pem
 from support.tls import TLS13, pair, subject_public_key
 
 from acredssp import ServerConfig, tls_config
+from acredssp.core import own_certificate
 from acredssp.core.own_certificate import own_chain, own_public_key
-from acredssp.core.tls import peer_public_key
+from acredssp.core.tls import TLSSession, peer_public_key
 from acredssp.errors import PolicyError
 from acredssp.policy import Policy
+from acredssp.wire.tls_hello import signature_algorithms
 
 V = ssl.TLSVersion
 
@@ -151,9 +153,38 @@ def test_asking_leaves_the_callers_callback_alone(load):
     assert len(called) == 1
 
 
-def test_a_context_without_a_certificate_is_refused_with_what_openssl_says():
-    with pytest.raises(PolicyError, match=r"presents no certificate \(tls failed: no shared cipher.*: it has none, or"):
-        own_public_key(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+NO_CIPHER, NO_SIGNATURE, NO_VERSION = (
+    "tls failed: no shared cipher",
+    "tls failed: no suitable signature algorithm",
+    "tls failed: unsupported protocol",
+)
+
+
+@pytest.mark.parametrize(
+    ("way", "said"),
+    [
+        (None, f"{NO_CIPHER}, {NO_SIGNATURE}"),
+        (tls12_alone, f"{NO_CIPHER}, {NO_VERSION}"),
+        (tls13_alone, f"{NO_VERSION}, {NO_SIGNATURE}"),
+    ],
+)
+def test_a_context_without_a_certificate_is_refused_with_what_openssl_says_of_each_version(way, said):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    if way is not None:
+        way(context)
+    with pytest.raises(PolicyError, match=rf"presents no certificate \({said}\): it has none, or"):
+        own_public_key(context)
+
+
+def test_a_context_is_asked_for_every_signature_that_openssl_knows():
+    """Those that are of no kind here too, such as ECDSA with SHA-224, and ML-DSA from OpenSSL 3.5 on."""
+    asking = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    asking.check_hostname = False
+    client = TLSSession(asking, server_side=False)
+    client.handshake()
+    asked = [number for _, signatures in own_certificate._kinds_in_tls13(asking) for number in signatures]
+    assert set(asked) >= set(signature_algorithms(client.output()))
+    assert len(asked) == len(set(asked))
 
 
 def suites_for_another_key(context):
