@@ -33,6 +33,7 @@ from acredssp.mechanisms.base import Principal
 from acredssp.policy import Policy
 from acredssp.status import NTSTATUS, SecurityStatus, Stage
 from acredssp.wire import der, early_auth, tls_record, ts_credentials
+from acredssp.wire.first_bytes import OTHER_SIDE_RDP
 from acredssp.wire.ts_request import TSRequest
 from acredssp.wire.x509 import pin_of
 
@@ -143,6 +144,30 @@ def test_a_bare_client_may_learn_the_servers_key_after_its_first_message():
         client.bind(KEY)
     server.step(client.step(challenge).output)
     assert server.context.state is State.AUTH_INFO
+
+
+@pytest.mark.parametrize("certified", [None, False, True])
+def test_whoever_binds_says_whether_a_certificate_vouches_for_the_key(certified):
+    client = SecurityContext(ClientHandshake(Script(b"c1", b"c2"), ALICE, Policy()), None, public_key=None)
+    client.bind(KEY, **({} if certified is None else {"certified": certified}))
+    assert (client.handshake.public_key, client.handshake.certified) == (KEY, bool(certified))
+
+
+NOT_BOUND = {
+    "a client that has its key": script_client,
+    "a server": script_server,
+    "a client with tls": lambda: client_context(Policy()),
+    "a server with tls": lambda: server_context(Policy()),
+}
+
+
+@pytest.mark.parametrize("kind", NOT_BOUND)
+def test_nobody_else_is_bound(kind):
+    context = NOT_BOUND[kind]()
+    before = context.handshake.public_key
+    with pytest.raises(LocalProtocolError, match="on a client's context in the bare shape"):
+        context.bind(b"another key")
+    assert context.handshake.public_key == before
 
 
 def test_a_bare_server_knows_its_key():
@@ -350,6 +375,44 @@ def test_garbage_in_a_record_fails_tls_and_leaves_an_alert():
     assert server.farewell[0] == tls_record.ALERT
 
 
+# --- first bytes of another protocol ---
+
+
+@pytest.mark.parametrize(
+    ("beginning", "data", "what"),
+    [(b"G", b"GET /", "an HTTP request"), (b"GET", b"GET /", "an HTTP request"), (b"SS", b"SSH-2.0", "SSH")],
+)
+def test_first_bytes_wait_for_more_that_name_their_protocol(beginning, data, what):
+    server = server_context(Policy())
+    result = server.step(beginning)
+    assert (result.status, result.missing, result.extra) == (INCOMPLETE, 1, len(beginning))
+    assert (server.state, server.farewell) == (State.TLS, b"")
+    with pytest.raises(RemoteProtocolError, match=f"expected a TLS record, got {what}"):
+        server.step(data)
+    assert server.state is State.FAILED
+
+
+@pytest.mark.parametrize("side", ["client", "server"])
+def test_first_bytes_that_nothing_follows_are_refused_and_not_said_to_be_an_end(side):
+    context = client_context(Policy()) if side == "client" else server_context(Policy())
+    if side == "client":
+        context.step()
+    context.step(b"GE")
+    with pytest.raises(RemoteProtocolError, match="expected a TLS record of type 20 to 23, got type 71") as caught:
+        context.receive_eof()
+    assert not isinstance(caught.value, PeerClosed)
+    assert caught.value.hint != OTHER_SIDE_RDP
+
+
+def test_later_bytes_are_never_undecided():
+    server = server_context(Policy())
+    client = client_context(Policy())
+    hello = client.step().output
+    server.step(hello)
+    with pytest.raises(RemoteProtocolError):
+        server.step(b"G")
+
+
 # --- surplus ---
 
 
@@ -395,7 +458,11 @@ def test_a_refused_logon_leaves_error_code_then_close_notify(policy):
     event = server.step(send(peer, request(nego_token=b"c1"))).event
     with pytest.raises(AuthenticationError):
         server.resume(event, refusal)
-    assert TSRequest.decode(receive(peer, server.farewell)) == TSRequest(6, error_code=0xC000006D)
+    refused, close_notify = records(server.farewell)
+    assert server.last_token == refused, "pyspnego's client hangs on a token with both"
+    assert TSRequest.decode(receive(peer, refused)) == TSRequest(6, error_code=0xC000006D)
+    assert not peer.peer_closed
+    assert receive(peer, close_notify) == b""
     assert peer.peer_closed
 
 
@@ -404,15 +471,39 @@ def test_a_protocol_error_leaves_close_notify_alone(policy):
     peer = over_tls(server, policy)
     with pytest.raises(RemoteProtocolError):
         server.step(send(peer, request()))
+    assert server.last_token == server.farewell
     assert receive(peer, server.farewell) == b""
     assert peer.peer_closed
+
+
+@pytest.mark.requirement("tls.alerts")
+def test_a_record_that_does_not_open_leaves_the_alert_that_openssl_sends(policy):
+    server = server_context(policy)
+    record = bytearray(send(over_tls(server, policy), request(nego_token=b"c1")))
+    record[-1] ^= 1
+    assert server.alert == b""
+    with pytest.raises(TLSError) as caught:
+        server.step(record)
+    assert caught.value.security_status is SecurityStatus.SEC_E_MESSAGE_ALTERED
+    assert server.alert == bytes((2, 20)), "bad_record_mac, which is encrypted"
+    assert server.last_token == server.farewell != b""
+
+
+def test_a_bare_context_says_its_error_code_and_nothing_behind_it():
+    server = script_server(LookupCredential(Principal("alice", ""), "ntlm"))
+    event = server.step(request(nego_token=b"c1")).event
+    with pytest.raises(AuthenticationError):
+        server.resume(event, AuthenticationError("no", nt_status=NTSTATUS.STATUS_LOGON_FAILURE))
+    assert server.farewell == server.last_token
+    assert TSRequest.decode(server.farewell) == TSRequest(6, error_code=0xC000006D)
 
 
 def test_a_carriages_last_words_go_in_front_of_the_close(policy):
     server = server_context(policy)
     peer = over_tls(server, policy)
     server.fail(AccessDenied("no", nt_status=NTSTATUS.STATUS_ACCESS_DENIED), b"last words")
-    assert receive(peer, server.farewell) == b"last words"
+    assert receive(peer, server.last_token) == b"last words"
+    assert receive(peer, server.farewell[len(server.last_token) :]) == b""
     assert peer.peer_closed
 
 
@@ -432,7 +523,56 @@ def test_failing_before_tls_is_up_leaves_nothing_to_say(policy):
     assert server.farewell == b""
 
 
+def test_last_words_before_tls_is_up_are_not_said(policy):
+    server = server_context(policy)
+    server.fail(AccessDenied("no", nt_status=NTSTATUS.STATUS_ACCESS_DENIED), b"last words")
+    assert (server.farewell, server.last_token) == (b"", b"")
+
+
 # --- the peer ends it ---
+
+
+@pytest.mark.parametrize(("hint", "shown"), [((), OTHER_SIDE_RDP), (("another",), "another"), ((None,), None)])
+def test_a_server_that_never_said_hello_may_be_one_of_rdp(policy, hint, shown):
+    client = client_context(policy)
+    client.step()
+    with pytest.raises(PeerClosed) as caught:
+        client.receive_eof(*hint)
+    assert caught.value.hint == shown
+    assert client.state is State.FAILED
+    with pytest.raises(PeerClosed) as again:
+        client.receive_eof()
+    assert again.value is caught.value
+
+
+def of_a_server(policy):
+    return server_context(policy)
+
+
+def of_a_client_that_has_heard_a_hello(policy):
+    client = client_context(policy)
+    over_tls(client, policy)
+    return client
+
+
+def of_a_bare_client(_policy):
+    return script_client()
+
+
+@pytest.mark.parametrize("kind", [of_a_server, of_a_client_that_has_heard_a_hello, of_a_bare_client])
+def test_an_end_without_that_meaning_has_no_such_hint(policy, kind):
+    with pytest.raises(PeerClosed) as caught:
+        kind(policy).receive_eof()
+    assert caught.value.hint is None
+
+
+def test_an_end_behind_the_logon_is_the_applications(policy):
+    client, server = ends(policy)
+    list(converse(client, server))
+    for end in (client, server):
+        with pytest.raises(LocalProtocolError, match="established"):
+            end.context.receive_eof()
+        assert end.context.state is State.ESTABLISHED
 
 
 @pytest.mark.requirement("tls.close-notify")
@@ -469,8 +609,19 @@ def test_the_early_result_where_a_request_is_due_is_access_denied(policy):
     """IronRDP's acceptor does so."""
     client = client_context(policy)
     peer = over_tls(client, policy)
-    with pytest.raises(AccessDenied):
+    with pytest.raises(AccessDenied) as caught:
         client.step(send(peer, early_auth.encode(early_auth.AuthorizationResult.ACCESS_DENIED)))
+    assert caught.value.nt_status == NTSTATUS.STATUS_ACCESS_DENIED
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_only_a_server_denies_access_by_the_early_result(policy, bare):
+    server = script_server() if bare else server_context(policy)
+    denial = early_auth.encode(early_auth.AuthorizationResult.ACCESS_DENIED)
+    data = denial if bare else send(over_tls(server, policy), denial)
+    with pytest.raises(RemoteProtocolError) as caught:
+        server.step(data)
+    assert not isinstance(caught.value, AccessDenied)
 
 
 # --- the certificate ---

@@ -14,7 +14,7 @@ from acredssp.core.own_certificate import own_public_key
 from acredssp.core.tls import BIOPair, TLSSession, peer_public_key, session_with_ticket
 from acredssp.errors import LocalProtocolError, TLSError
 from acredssp.policy import Policy
-from acredssp.status import SecurityStatus
+from acredssp.status import SecurityStatus, Stage
 
 VERSIONS = pytest.mark.parametrize("policy", [TLS12, TLS13], ids=["tls12", "tls13"])
 
@@ -73,8 +73,9 @@ def test_facts(server_context):
 def test_before_the_handshake_there_are_no_facts(server_context):
     session = TLSSession(server_context, server_side=True)
     assert (session.cipher, session.server_name) == ("", "")
-    with pytest.raises(TLSError, match="no certificate"):
+    with pytest.raises(TLSError, match="no certificate") as caught:
         peer_public_key(session.peer_chain())
+    assert (caught.value.security_status, caught.value.stage) == (SecurityStatus.SEC_E_CERT_UNKNOWN, Stage.TLS)
 
 
 def test_the_whole_chain_is_seen():
@@ -119,8 +120,9 @@ def test_closing_our_direction_leaves_the_peers_open(policy, server_context):
 def test_write_after_close_is_refused(server_context):
     client, _ = pair(TLS13, server_context)
     client.close()
-    with pytest.raises(LocalProtocolError):
+    with pytest.raises(LocalProtocolError) as caught:
         client.write(b"too late")
+    assert caught.value.security_status is SecurityStatus.SEC_E_CONTEXT_EXPIRED
 
 
 def test_close_says_good_bye_only_once(server_context):
