@@ -208,6 +208,7 @@ def test_facts_of_an_established_context(policy):
     assert server.context.info.peer_key_sha256 is None
     assert "Passw0rd" not in repr(info)
     assert client.context.take_credentials() is None
+    assert (client.context.trailing_data, server.context.trailing_data) == (b"", b"")
 
 
 @pytest.mark.requirement("defect.after-the-end")
@@ -489,6 +490,14 @@ def test_a_record_that_does_not_open_leaves_the_alert_that_openssl_sends(policy)
     assert server.last_token == server.farewell != b""
 
 
+def test_an_answer_takes_no_bytes_and_asks_for_none(policy):
+    server = server_context(policy, LookupCredential(Principal("alice", ""), "ntlm"), b"s1")
+    peer = over_tls(server, policy)
+    result = server.resume(server.step(send(peer, request(nego_token=b"c1"))).event, ALICE)
+    assert (result.status, result.missing, result.extra) == (CONTINUE, 0, 0)
+    assert TSRequest.decode(receive(peer, result.output)).nego_token == b"s1"
+
+
 def test_a_bare_context_says_its_error_code_and_nothing_behind_it():
     server = script_server(LookupCredential(Principal("alice", ""), "ntlm"))
     event = server.step(request(nego_token=b"c1")).event
@@ -638,7 +647,9 @@ def test_the_certificate_is_judged_before_anything_of_the_logon_leaves(policy, a
     with pytest.raises(LocalProtocolError, match="resume"):
         client.step(b"")
     assert server.context.state is State.TLS
-    flight = client.resume(event, answer).output
+    resumed = client.resume(event, answer)
+    assert (resumed.status, resumed.missing, resumed.extra) == (CONTINUE, 0, 0)
+    flight = resumed.output
     while not client.handshake.mechanism.got:
         flight = client.step(server.step(flight)).output
     assert client.state is State.NEGO_TOKEN
