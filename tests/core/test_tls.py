@@ -234,6 +234,53 @@ def test_what_a_session_leaves_unread_is_met_by_no_other(policy, server_context,
     assert other_server.read(other_client.output()) == b"not concerned"
 
 
+class FullBIO:
+    """A BIO for one of whose calls there is no memory once the bytes are in it."""
+
+    def __init__(self, bio: ssl.MemoryBIO, call: str) -> None:
+        self.bio = bio
+        self.call = call
+
+    @property
+    def pending(self) -> int:
+        return self.bio.pending
+
+    def write(self, data: bytes) -> int:
+        size = self.bio.write(data)
+        if self.call == "write":
+            raise MemoryError
+        return size
+
+    def read(self) -> bytes:
+        if self.call == "read":
+            raise MemoryError
+        return self.bio.read()
+
+
+WITHOUT_MEMORY = {
+    "handshake, its input": ("_incoming", "write", lambda client, server: server.handshake(client.encrypt(b"x"))),
+    "handshake, its rest": ("_incoming", "read", lambda client, server: server.handshake(client.encrypt(b"x"))),
+    "handshake, its output": ("_outgoing", "read", lambda _client, server: server.handshake()),
+    "decrypt": ("_incoming", "write", lambda client, server: server.decrypt(client.encrypt(b"x"))),
+    "encrypt": ("_outgoing", "read", lambda _client, server: server.encrypt(b"x" * 1000)),
+}
+
+
+@pytest.mark.parametrize("inside", [0, 1], ids=["alone", "inside another call"])
+@pytest.mark.parametrize("case", WITHOUT_MEMORY)
+def test_a_call_without_memory_leaves_nothing_that_another_session_could_find(server_context, case, inside):
+    place, call, use = WITHOUT_MEMORY[case]
+    bios = BIOPair()
+    server = TLSSession(server_context, server_side=True, bios=bios)
+    client = TLSSession(tls_config.client_context(TLS12), server_side=False, server_hostname="localhost")
+    shake_hands(client, server)
+    setattr(server, place, FullBIO(getattr(server, place), call))
+    bios.users = inside
+    with pytest.raises(MemoryError):
+        use(client, server)
+    assert (bios.incoming.pending, bios.outgoing.pending, bios.users) == (0, 0, inside)
+
+
 def test_a_callback_of_tls_that_uses_another_session_is_refused(calling_context):
     bios = BIOPair()
     other_client, other_server = sharing_pair(TLS13, calling_context, bios)
