@@ -97,7 +97,7 @@ _PLACES_OF_TEXTS = {
     # what an error calls a field or a message
     "decode_text": 1, "require_flags": 1, "decode_av_pairs": 1, "_check_field": 4,
     # the message of an error that the function makes
-    "_denied": 0, "_altered": 0,
+    "_denied": 0, "_altered": 0, "_refuse_call": 0,
 }  # fmt: skip
 """Which argument of these functions is nothing but a text for people."""
 
