@@ -73,6 +73,9 @@ def test_facts(server_context):
 def test_before_the_handshake_there_are_no_facts(server_context):
     session = TLSSession(server_context, server_side=True)
     assert (session.cipher, session.server_name) == ("", "")
+    assert (session.peer_closed, session.closed) == (False, False)
+    assert (session.alert, session.fault, session.certificate_request) == (b"", None, None)
+    assert (session.output(), session.give_back()) == (b"", 0)
     with pytest.raises(TLSError, match="no certificate") as caught:
         peer_public_key(session.peer_chain())
     assert (caught.value.security_status, caught.value.stage) == (SecurityStatus.SEC_E_CERT_UNKNOWN, Stage.TLS)
@@ -136,7 +139,29 @@ def test_close_says_good_bye_only_once(server_context):
 def test_close_before_the_handshake_is_harmless(server_context):
     session = TLSSession(server_context, server_side=True)
     session.close()
-    assert session.output() == b""
+    assert (session.output(), session.alert) == (b"", b"")
+
+
+@VERSIONS
+def test_close_notify_is_the_alert_of_who_closed(policy, server_context):
+    client, server = pair(policy, server_context)
+    client.close()
+    server.read(client.output())
+    assert (client.alert, server.alert) == (bytes((1, 0)), b"")
+
+
+@VERSIONS
+def test_an_alert_takes_the_place_of_a_flight_that_was_not_sent(policy, server_context):
+    client = TLSSession(tls_config.client_context(policy), server_side=False)
+    server = TLSSession(server_context, server_side=True)
+    client.handshake()
+    server.handshake(client.output())
+    client.handshake(server.output())
+    client.refuse(46)
+    assert client.closed is True
+    with pytest.raises(LocalProtocolError):
+        client.write(b"too late")
+    assert client.output() == bytes((21, 3, 3, 0, 2, 2, 46))  # of TLS 1.2 in name, as records of TLS 1.3 are too
 
 
 # --- much data, and BIOs that sessions share ---
@@ -232,6 +257,37 @@ def test_what_a_session_leaves_unread_is_met_by_no_other(policy, server_context,
     assert empty(bios)
     other_client.write(b"not concerned")
     assert other_server.read(other_client.output()) == b"not concerned"
+
+
+@pytest.mark.parametrize(
+    ("size", "places"), [(16_383, 0), (16_384, 1), (32_766, 1), (32_767, 1), (32_768, 2), (32_769, 2), (49_151, 2)]
+)
+def test_a_buffer_has_as_many_places_as_it_has_room_for_whole_records(size, places):
+    buffer = memoryview(bytearray(size))
+    found = BIOPair().places_in(buffer)
+    assert [len(place) for place in found] == [16_384] * places
+    for number, place in enumerate(found):
+        place[:1] = bytes((number + 1,))
+        assert buffer[number * 16_384] == number + 1
+
+
+def test_the_places_of_the_last_buffer_are_kept():
+    bios, first, second = BIOPair(), memoryview(bytearray(16_384)), memoryview(bytearray(32_768))
+    kept = bios.places_in(first)
+    assert bios.places_in(first) is kept
+    assert len(bios.places_in(second)) == 2
+    assert len(bios.places_in(first)) == 1
+
+
+@pytest.mark.filterwarnings("ignore:ssl.PROTOCOL_TLS is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("protocol", [ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS])
+def test_a_session_with_a_ticket_shares_the_bios_that_it_is_given(protocol):
+    bios = BIOPair()
+    session = session_with_ticket(ssl.SSLContext(protocol), bios)
+    with pytest.raises(TLSError):
+        session.handshake(b"no tls at all")
+    assert session._bios is bios
+    assert empty(bios)
 
 
 class FullBIO:
@@ -502,6 +558,19 @@ def test_decrypt_keeps_what_came_before_a_fault(policy, server_context):
     assert into(server, good + bad) == (b"good", True)
     assert server.fault.security_status is SecurityStatus.SEC_E_MESSAGE_ALTERED
     assert server.has_output  # the alert
+    assert server.alert == bytes((2, 20))  # bad_record_mac
+    with pytest.raises(TLSError):
+        server.raise_fault()
+    assert server.fault is None
+    server.raise_fault()
+
+
+@VERSIONS
+def test_an_alert_that_openssl_does_not_tell_is_not_told(policy, server_context):
+    _, server = pair(policy, server_context)
+    assert server.decrypt(b"\x17\x02\x02\x00\x01x") == (b"", True)
+    assert server.fault is not None
+    assert server.alert == b""
 
 
 # --- failure ---
@@ -566,15 +635,24 @@ def test_asking_for_answers_makes_no_record_where_none_is_due(version, server_co
         assert (end.has_output, end.output_size) == (False, 0)
     client.write(b"hello")
     assert client.output_size == len(client.output()) > 5
-    assert not client.closed
+    assert client.closed is False
     client.close()
     client.output()
     client.answer()
     assert (client.closed, client.output_size) == (True, 0)
 
 
-def test_a_failure_that_openssl_has_no_name_for_is_a_failure_of_tls():
+@pytest.mark.parametrize("attributes", [{"reason": None}, {}], ids=["none", "no attribute"])
+def test_a_failure_that_openssl_has_no_name_for_is_a_failure_of_tls(attributes):
     """An internal error of OpenSSL's comes with None for its reason."""
     error = ssl.SSLError()
-    error.reason = None
-    assert "unknown reason" in str(tls_module._tls_error(error))
+    vars(error).update(attributes)
+    ours = tls_module._tls_error(error)
+    assert str(ours) == "tls failed: unknown reason"
+    assert ours.security_status is SecurityStatus.SEC_E_ILLEGAL_MESSAGE
+
+
+def test_asking_a_broken_connection_for_answers_makes_nothing(server_context):
+    session = TLSSession(server_context, server_side=True)
+    session.answer()  # there was no handshake
+    assert not session.has_output
