@@ -9,10 +9,12 @@ import pytest
 from support.engine import ALICE, CUTS, KEY, End, Script, converse, pem, script_client, script_server, session, whole
 
 from acredssp import tls_config
+from acredssp.core import context as context_module
 from acredssp.core.binding import client_value
 from acredssp.core.client import ClientHandshake
 from acredssp.core.context import SecurityContext
 from acredssp.core.events import JudgeCertificate, LookupCredential
+from acredssp.core.results import HandshakeInfo
 from acredssp.core.server import ServerHandshake
 from acredssp.core.states import State
 from acredssp.core.tls import TLSSession
@@ -209,6 +211,50 @@ def test_facts_of_an_established_context(policy):
     assert "Passw0rd" not in repr(info)
     assert client.context.take_credentials() is None
     assert (client.context.trailing_data, server.context.trailing_data) == (b"", b"")
+
+
+def test_the_facts_are_those_of_tls_and_of_the_exchange_inside(policy):
+    mechanism = Script(b"c1", b"c2")
+    mechanism.principal, mechanism.fallback = None, "no kdc answered"
+    handshake = ClientHandshake(mechanism, ALICE, policy)
+    client, server = ends(policy, client=SecurityContext(handshake, session("rsa", policy, server_side=False)))
+    list(converse(client, server))
+    tls = client.context.tls
+    assert tls.cipher
+    assert client.context.info == HandshakeInfo(
+        version=6,
+        mechanism="script",
+        principal=None,
+        delegated="password",
+        tls_version=tls.version,
+        cipher=tls.cipher,
+        peer_key_sha256=pin_of(tls.peer_certificate),
+        fallback="no kdc answered",
+    )
+    assert server.context.info == HandshakeInfo(
+        version=6,
+        mechanism="script",
+        principal=Principal("alice", "CONTOSO"),
+        delegated="password",
+        tls_version=tls.version,
+        cipher=tls.cipher,
+        peer_key_sha256=None,
+    )
+    assert server.context.info is server.context.info
+
+
+def test_the_facts_of_a_bare_context_say_nothing_of_tls():
+    client, server = End(script_client()), End(script_server())
+    list(converse(client, server))
+    for end in (client, server):
+        info = end.context.info
+        assert (info.tls_version, info.cipher, info.peer_key_sha256) == ("", "", None)
+        assert (info.version, info.delegated) == (6, "password")
+
+
+def test_a_certificate_whose_key_cannot_be_read_has_no_pin():
+    """OpenSSL also takes BER."""
+    assert context_module._pin(b"no certificate") is None
 
 
 @pytest.mark.requirement("defect.after-the-end")
@@ -436,7 +482,8 @@ def test_plaintext_behind_auth_info_is_the_applications(policy):
     first = send(peer, request(auth_info=b"sealed:" + ts_credentials.encode(ALICE)) + b"MCS Connect Initial")
     second = send(peer, b"the next record")
     result = server.step(first + second)
-    assert (result.status, result.extra) == (SecurityStatus.SEC_E_OK, len(second))
+    assert (result.status, result.missing, result.extra) == (SecurityStatus.SEC_E_OK, 0, len(second))
+    assert result.output == b""
     assert server.trailing_data == b"MCS Connect Initial"
     assert receive(server.tls, second) == b"the next record"
 
@@ -643,7 +690,7 @@ def test_the_certificate_is_judged_before_anything_of_the_logon_leaves(policy, a
     event, result = judging(client, server)
     assert event.chain == (client.tls.peer_certificate,)
     assert client.handshake.mechanism.got == []
-    assert result.output == b""
+    assert (result.status, result.output, result.missing, result.extra) == (CONTINUE, b"", 0, 0)
     with pytest.raises(LocalProtocolError, match="resume"):
         client.step(b"")
     assert server.context.state is State.TLS
