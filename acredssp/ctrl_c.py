@@ -12,7 +12,7 @@ from typing import Final
 __all__ = ["INTERRUPTED", "end_quietly", "is_the_command"]
 
 INTERRUPTED: Final = 130
-"""The exit status after Ctrl-C. Shells report the same status for a program that SIGINT has ended."""
+"""The exit status of a command that Ctrl-C has ended: 128 and the number of SIGINT, as shells report it."""
 _COMMANDS: Final = ("acredssp", "acredssp.exe", "acredssp-script.py")
 """The names of the command's program file. Without its folders, `sys.argv[0]` is one of them."""
 _MODULE: Final = ("acredssp", "-macredssp")

@@ -677,9 +677,10 @@ def pass_read_ahead(reader: asyncio.StreamReader, receive: Callable[[bytes], obj
 
 
 def _has_nothing(reader: asyncio.StreamReader) -> bool:
-    """Whether it is sure that a `read` would only wait, which takes a `read` several times as long to find out.
+    """Whether a `read` would certainly wait. To try a `read` takes several times as long as this look.
 
-    asyncio's readers keep their bytes, and who waits for bytes, in these attributes. Other readers may lack them.
+    `_buffer` has the bytes of asyncio's reader, and `_waiter` the task that waits for bytes. A reader of another class
+    may lack these attributes; the answer is then False.
     """
     taken = getattr(reader, "_buffer", True) or getattr(reader, "_waiter", True)
     return not (taken or reader.at_eof())

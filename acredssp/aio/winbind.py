@@ -486,22 +486,23 @@ def _check_winbindd(command: Sequence[str], identity: NTLMIdentity, timeout: flo
     """
     question = _question(NTLMExchange(_NOBODY, identity.netbios_computer, "", bytes(8), bytes(48), b""))
     assert question is not None
-    argv = [*command, _HELPER_PROTOCOL]
-    # S603: what runs is the choice of whoever configures the server.
-    done = subprocess.run(argv, input=question, capture_output=True, timeout=timeout, check=False)  # noqa: S603
-    if _NO_WINBINDD.encode("ascii") in done.stdout:
+    if _NO_WINBINDD.encode("ascii") in _answer_of([*command, _HELPER_PROTOCOL], question, timeout):
         raise OSError("winbindd does not answer: check that it runs, and that this user may ask it")
 
 
 def _challenge_of(command: Sequence[str], timeout: float) -> bytes:
     """Return the CHALLENGE_MESSAGE that ntlm_auth makes if it acts as the server; no bytes if it makes none."""
-    argv = [*command, "--helper-protocol=squid-2.5-ntlmssp"]
     negotiate = NegotiateMessage.encode(Flags.UNICODE | Flags.NTLM | Flags.REQUEST_TARGET | Flags.TARGET_INFO)
     question = b"YR " + base64.b64encode(negotiate) + b"\n"
-    # S603: what runs is the choice of whoever configures the server.
-    done = subprocess.run(argv, input=question, capture_output=True, timeout=timeout, check=False)  # noqa: S603
-    verb, _, token = done.stdout.partition(b"\n")[0].partition(b" ")
+    answer = _answer_of([*command, "--helper-protocol=squid-2.5-ntlmssp"], question, timeout)
+    verb, _, token = answer.partition(b"\n")[0].partition(b" ")
     return base64.b64decode(token) if verb == b"TT" else b""
+
+
+def _answer_of(argv: Sequence[str], question: bytes, timeout: float) -> bytes:
+    """Run the program for one question, and return its standard output."""
+    # S603: the program is the one that the server's configuration names.
+    return subprocess.run(argv, input=question, capture_output=True, timeout=timeout, check=False).stdout  # noqa: S603
 
 
 def _identity(challenge: bytes) -> NTLMIdentity:

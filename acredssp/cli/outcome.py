@@ -212,7 +212,7 @@ _OPTIONS: Final = tuple(
         (r"\(spn\)", "(--spn)"),
     )
 )
-"""Patterns for other names in the library's hints. Each pattern has the option that replaces the name."""
+"""Pairs of a pattern and an option. The pattern finds a name of the library in a hint; the option takes its place."""
 
 _ADVICE: Final = (
     "the peer broke the protocol: check which program answers at this port, and that no attacker or proxy is in between"

@@ -40,13 +40,13 @@ class OutputError(OSError):
 
 
 class _Errors:
-    """A block that writes: raises `OutputError` where the block cannot write, or ignores that if it is quiet."""
+    """Surrounds a block that writes. If the block cannot, this raises `OutputError`, or nothing if it is quiet."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
 
     def __enter__(self) -> None:
-        """Nothing is made: each line of a log comes here."""
+        """Do nothing. A class takes fewer steps than a generator, and each line of a log needs this."""
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> bool:
         if not isinstance(error, OSError | ValueError):  # a ValueError says that this process has closed the stream

@@ -99,7 +99,7 @@ class Connection:
         self._cut = self._cut or why
         if self._writer is not None:
             self._writer.transport.abort()
-            if self.front.leg is not None:  # a target that takes nothing would keep what is meant for it waiting
+            if self.front.leg is not None:  # else the relay waits until the target has taken its bytes
                 self.front.leg.streams[1].transport.abort()
         elif self._task is not None:
             self._task.cancel()

@@ -235,7 +235,7 @@ class Front:
         """
         self.target = target
         self.slot.take("connections_per_target", target.name)
-        if not target.pool.up:  # told here, before the user delegates: by HYBRID, nothing is told afterwards
+        if not target.pool.up:  # with HYBRID, the user can be told now, and not after delegating
             raise target.all_down()
         self._request = request = who.request and self._for_target(who.request, route)
         flags = request.flags if request and target.settings.credentials == "delegated" else None
@@ -274,10 +274,10 @@ class Front:
         )
 
     def _for_target(self, request: rdp.ConnectionRequest, route: Route) -> rdp.ConnectionRequest:
-        """Return the client's request, without a routing token that only gateways read.
+        """Return the client's request as the target gets it: without the routing token, if the token is the gateway's.
 
-        A token that the gateway has issued lets in whoever has it. A token of the settings is the target's, too, where
-        nothing is decrypted: a broker of sessions may read it.
+        The target must not get a token that the gateway has issued, since whoever has such a token may use it. A token
+        of the settings stays in the request where the gateway decrypts nothing: a connection broker may read it there.
         """
         routes_here = route.settings.token is not None and route.settings.mode == "terminate"
         return dataclasses.replace(request, routing_token=None) if self._grant or routes_here else request

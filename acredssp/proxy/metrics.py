@@ -72,7 +72,7 @@ class Metrics(Observer):
             self._timer = asyncio.get_running_loop().call_later(_TOGETHER, self.flush)
 
     def flush(self) -> None:
-        """Pass to prometheus_client what was collected. This must run in the thread of the loop."""
+        """Pass all that `Metrics` has collected to prometheus_client. Call this in the thread of the event loop."""
         if self._timer is not None:
             self._timer.cancel()
         for gauge, count in zip(self._open, self._now_open(), strict=True):

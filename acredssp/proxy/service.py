@@ -124,7 +124,7 @@ async def _serve(task: _Task, stop: asyncio.Event) -> None:
             metrics.reloaded(taken=True)
 
     def on_hangup() -> None:
-        if len(reloads) > 1:  # the one that waits will read what there is then
+        if len(reloads) > 1:  # a second reload waits already, and reads the file as it is then
             return
         task = loop.create_task(reload())
         reloads.add(task)
@@ -326,7 +326,7 @@ def _figures() -> Iterator[Callable[[int], None]]:
 
 
 def _log_as(settings: Settings) -> None:
-    # No line has them, and to find them out takes a good part of the time that a line takes.
+    # No line of the log names a thread or a process, but logging would look both up for each line.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     text = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S%z")
     for handler in logging.getLogger("acredssp").handlers:

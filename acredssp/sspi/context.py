@@ -122,7 +122,7 @@ class EstablishState(ContextState):
 
     @property
     def tell_peer(self) -> bool:
-        """Whether the call that fails gives out the bytes that tell the peer."""
+        """Whether a call that fails also returns a token, which tells the peer of the failure."""
         raise NotImplementedError
 
     @property
@@ -144,11 +144,15 @@ class EstablishState(ContextState):
     # call goes on with `answer`.
 
     def hold_for_step(self, phCredential: CredHandle | None, phNewContext: CtxtHandle | None) -> bool:
-        """Hold the context for a call that is one step and nothing more; return False if the call cannot be that.
+        """Hold the context for a call that makes one step of the handshake and nothing else.
 
         Args:
             phCredential: The credentials that the call gives.
             phNewContext: The handle that is to stand for the context.
+
+        Returns:
+            True if the context is held. False, with nothing changed, if the call has to do more than that, if another
+            call uses the context, or if the credentials are not those of the first call.
         """
         with self.entry:
             if not self.usual or self.in_use:

@@ -126,8 +126,8 @@ class ContextState(HandleState):
     in_use = 0
     """The uses of the calls in flight, as bits of `Use`."""
     usual = False
-    """Whether the next call can be one step of the handshake and nothing more, since the calls before it have left
-    nothing to it."""
+    """Whether the next call only has to make one step of the handshake. The call has to do more if earlier calls have
+    left work to it."""
 
     def hold(self, use: int) -> None:
         """Hold the context for one call, which ends with `release`.

@@ -25,7 +25,7 @@ class Unfinished:
     """Input that was not taken and could not be reported, since the caller gave no buffer for the report. It is put in
     front of the next call's input."""
     taken = b""
-    """Input that was taken in front of a certificate request; the caller may give it again."""
+    """The part of the input in front of a certificate request. It was taken, and the caller may give it again."""
 
     def forget(self) -> None:
         """Drop bytes that may be secret."""

@@ -32,7 +32,7 @@ _INCOMPLETE: Final = SecurityStatus.SEC_E_INCOMPLETE_MESSAGE
 _ALLOCATE_MEMORY: Final = ISC_REQ.ALLOCATE_MEMORY.value  # the same for ISC and ASC
 
 _NO_INPUT: Final = (SecBuffer(SECBUFFER_TOKEN, b""), SecBuffer())
-"""What stands for the input of a client's first call."""
+"""The buffers of an empty input. A client's first call has no input, and is treated as if it had these buffers."""
 
 
 def take_usual(
@@ -114,7 +114,7 @@ def _input(pInput: SecBufferDesc | None, pOutput: SecBufferDesc | None) -> bytes
 
 
 def _note(state: InitiatorState | AcceptorState, result: StepResult, pInput: SecBufferDesc | None) -> None:
-    """Note that the handshake has succeeded, or report how many bytes are missing."""
+    """If the handshake has succeeded, note that in the state. If bytes are missing, write their number to the input."""
     if result.status is _OK:
         state.note_established()
     elif result.status is _INCOMPLETE and pInput is not None:

@@ -193,11 +193,7 @@ class _Reader:
 
 def _read_initial(data: bytes, total: int) -> int:
     what = "connect-initial"
-    offset, end = _mcs(data, total, _CONNECT_INITIAL, what)
-    for tag, field in _INITIAL_FIELDS:
-        _, offset = der.element(data, offset, end, tag, field)
-    offset, end = der.only(data, offset, end, der.OCTET_STRING, f"{what}: userData")
-    offset = _expect(data, offset, end, _T124, f"{what}: T.124 identifier")
+    offset, end = _connect_data(data, total, _CONNECT_INITIAL, _INITIAL_FIELDS, what)
     offset = _length_of_rest(data, offset, end, f"{what}: connectPDU")
     offset = _expect(data, offset, end, _CREATE_REQUEST, f"{what}: conference create request")
     return _length_of_rest(data, offset, end, f"{what}: user data")
@@ -205,11 +201,7 @@ def _read_initial(data: bytes, total: int) -> int:
 
 def _read_response(data: bytes, total: int) -> int:
     what = "connect-response"
-    offset, end = _mcs(data, total, _CONNECT_RESPONSE, what)
-    for tag, field in _RESPONSE_FIELDS:
-        _, offset = der.element(data, offset, end, tag, field)
-    offset, end = der.only(data, offset, end, der.OCTET_STRING, f"{what}: userData")
-    offset = _expect(data, offset, end, _T124, f"{what}: T.124 identifier")
+    offset, end = _connect_data(data, total, _CONNECT_RESPONSE, _RESPONSE_FIELDS, what)
     # Windows always writes 42 here, whatever the length is; the specification says to ignore it (4.1.4).
     _, offset = per_length(data, offset, end, f"{what}: connectPDU")
     offset = _pass_over_create_response(data, offset, end, what)
@@ -224,11 +216,17 @@ _RESPONSE: Final = _Reader(
 )
 
 
-def _mcs(data: bytes, total: int, tag: bytes, what: str) -> tuple[int, int]:
-    """The bounds of the content of the MCS PDU that fills the packet."""
+def _connect_data(
+    data: bytes, total: int, tag: bytes, fields: tuple[tuple[int, str], ...], what: str
+) -> tuple[int, int]:
+    """The bounds of the rest of T.124's ConnectData, behind its identifier, in the MCS PDU that fills the packet."""
     offset = _expect(data, _HEADER_SIZE, total, tag, f"{what}: tag")
     # The second byte of the tag stands where `only` looks for a tag of one byte.
-    return der.only(data, offset - 1, total, tag[1], what)
+    offset, end = der.only(data, offset - 1, total, tag[1], what)
+    for field_tag, field in fields:
+        _, offset = der.element(data, offset, end, field_tag, field)
+    offset, end = der.only(data, offset, end, der.OCTET_STRING, f"{what}: userData")
+    return _expect(data, offset, end, _T124, f"{what}: T.124 identifier"), end
 
 
 def _pass_over_create_response(data: bytes, offset: int, end: int, what: str) -> int:
