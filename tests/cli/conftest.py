@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 import pytest
+from support.warm import Warm
 from typer.main import get_command
 
 from acredssp.cli.app import run
@@ -33,7 +34,7 @@ class Served:
 
     def __init__(self, *words):
         argv = [sys.executable, "-m", "acredssp", "serve", "--listen", "127.0.0.1:0", "--json", *words]
-        self.process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.process = Warm(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self._rest = b""
         self.output = ""
         """All that it wrote, to both streams."""

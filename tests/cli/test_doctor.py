@@ -20,6 +20,7 @@ from support.certificates import Made
 from support.endpoints import CERTIFICATE, KEY, PASSWORD, PIN, client_config, server_config
 from support.peers import free_port
 from support.scripted import CLOSE, ScriptedServer, Silent, challenge, context, pems_of, serving
+from support.warm import Warm
 
 import acredssp
 from acredssp import NTSTATUS, Deny, Password, Policy, Trust
@@ -489,7 +490,7 @@ def test_ctrl_c_prints_the_object_and_writes_the_report(tmp_path, scheme):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         where = f"{scheme}127.0.0.1:{listener.getsockname()[1]}"
         words = ["doctor", where, "-u", "alice", "-p", "x", "--json", "--report", str(report)]
-        process = subprocess.Popen([sys.executable, "-m", "acredssp", *words], stdout=subprocess.PIPE)
+        process = Warm([sys.executable, "-m", "acredssp", *words], stdout=subprocess.PIPE)
         with process, listener.accept()[0]:
             process.send_signal(signal.SIGINT)
             out, _ = process.communicate()

@@ -20,6 +20,7 @@ import pytest
 from rich.console import Console
 from support.peers import free_port
 from support.scripted import ScriptedServer
+from support.warm import Warm
 
 from acredssp.cli.outcome import UsageError
 from acredssp.cli.probe import _progress, show_findings
@@ -151,7 +152,7 @@ def test_ctrl_c_prints_how_far_a_probe_of_many_came():
         address = f"127.0.0.1:{listener.getsockname()[1]}"
         words = [f"127.0.0.1:{free_port()}", address, "--at-once", "1", "--rate", "0", "--timeout", "3600"]
         with (
-            subprocess.Popen(
+            Warm(
                 [sys.executable, "-m", "acredssp", "probe", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
             ) as process,
             listener.accept()[0],
@@ -164,7 +165,7 @@ def test_ctrl_c_prints_how_far_a_probe_of_many_came():
 
 def interrupted(listener, *words):
     """What a probe prints that Ctrl-C ends once it has connected."""
-    process = subprocess.Popen(
+    process = Warm(
         [sys.executable, "-m", "acredssp", "probe", "--timeout", "3600", "--host-timeout", "3600", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -193,7 +194,7 @@ def test_ctrl_c_prints_the_object_of_each_target_that_was_begun(scheme):
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends Ctrl-C to a whole console")
 def test_ctrl_c_prints_an_object_where_no_client_has_come():
     words = [sys.executable, "-m", "acredssp", "probe", "--listen", "127.0.0.1:0", "--json"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with Warm(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stderr.readline().startswith(b"listening on ")
         process.send_signal(signal.SIGINT)
         out, _ = process.communicate()
@@ -496,7 +497,7 @@ def test_findings_come_as_csv_for_spreadsheets(farm, command):
 )
 def test_a_client_that_connects_is_judged(words, expected, command, password):
     argv = [sys.executable, "-m", "acredssp", "probe", "--listen", "127.0.0.1:0", "--json"]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with Warm(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         address = process.stderr.readline().split()[-1]
         trust = () if "--pin" in words else ("--insecure",)
         status, _, _ = command("login", address, "-u", "CONTOSO\\alice", "-p", password, *trust, *words)

@@ -11,6 +11,7 @@ import pytest
 from support.by_hand import PATIENCE, connect, once, read_to_the_end, wait_until_refused
 from support.by_hand import log_on as log_on_by_hand
 from support.peers import free_port
+from support.warm import Warm
 
 from acredssp import tls_config
 from acredssp.carriage.rdp import RDP
@@ -342,7 +343,7 @@ def test_people_get_a_line_from_the_server(users_file, command, password):
         "--key-type",
         "ec",
     ]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+    with Warm(argv, stdout=subprocess.PIPE, text=True) as process:
         ready = process.stdout.readline().split()
         assert ready[:2] == ["listening", "on"]
         address = ready[2].rstrip(",")

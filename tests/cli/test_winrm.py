@@ -16,6 +16,7 @@ from support.canaries import Canaries, given_to, taps
 from support.engine import pem
 from support.peers import free_port
 from support.turns import VERSIONS
+from support.warm import Warm
 from support.wsman_http import serving
 from support.wsman_toy import Fault, Toy, greet, upper
 
@@ -271,7 +272,7 @@ class Started:
 
     def __init__(self, url, authority, *words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE):
         options = ["-u", "CONTOSO\\alice", "-p", "Passw0rd!", "--ca", str(authority)]
-        self.process = subprocess.Popen(
+        self.process = Warm(
             [sys.executable, "-m", "acredssp", "winrm", url, *options, *words],
             stdin=stdin,
             stdout=stdout,
@@ -362,7 +363,7 @@ def test_no_canary_is_in_what_the_command_writes_and_is_given(service, authority
     given = []
     with taps(Canaries(password=SECRET, wrong=password, **hashes)) as canaries, contextlib.ExitStack() as stack:
         process = stack.enter_context(
-            subprocess.Popen(
+            Warm(
                 [sys.executable, "-m", "acredssp", "winrm", service.url, *words],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path,
                 env=os.environ | {"PYTHONASYNCIODEBUG": "1"} | more,

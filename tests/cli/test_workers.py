@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from support.by_hand import PATIENCE, connect, log_on, once, read_to_the_end, wait_until_refused
 from support.peers import wait_until
+from support.warm import Warm
 
 from acredssp.carriage.rdp import RDP
 from acredssp.errors import CredSSPError
@@ -245,7 +246,7 @@ def test_lines_of_any_length_stay_whole(serve_once):
 def test_people_are_told_which_worker_it_was(users_file, password):
     argv = [sys.executable, "-m", "acredssp", "serve", "--listen", "127.0.0.1:0", "--key-type", "ec"]
     argv += ["--users", str(users_file), "--workers", "1"]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+    with Warm(argv, stdout=subprocess.PIPE, text=True) as process:
         address = process.stdout.readline().split()[2].rstrip(",")
         with connect(int(address.rpartition(":")[2])) as connection:
             log_on(connection, password, carriage=RDP())
@@ -291,7 +292,7 @@ def supervised(tmp_path):
         log.touch()
         script = SCRIPT.format("\n".join(f"    {line}" for line in lines))
         argv = [sys.executable, "-c", script, str(count), str(log), str(patience)]
-        with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        with Warm(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             meanwhile(process)
             out, err = process.communicate(timeout=PATIENCE)
         return process.returncode, out, err, collections.Counter(map(int, log.read_text(encoding="ascii").split()))
@@ -391,7 +392,7 @@ def test_a_newer_program_takes_over_and_no_connection_is_lost(tmp_path, before, 
     script = tmp_path / "server.py"
     script.write_text(REPLACED, encoding="utf-8")
     argv = [sys.executable, script, "old", str(before), str(after)]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process, contextlib.ExitStack() as stack:
+    with Warm(argv, stdout=subprocess.PIPE, text=True) as process, contextlib.ExitStack() as stack:
         word, which, port = process.stdout.readline().split()
         assert (word, which) == ("ready", "old")
 

@@ -11,6 +11,7 @@ import sys
 import pytest
 import spnego
 from spnego.exceptions import SpnegoError
+from support import warm
 
 from acredssp.aio.streams import start_server
 from acredssp.config import ClientConfig, ServerConfig
@@ -169,7 +170,7 @@ async def test_their_client_over_a_socket_is_told_and_ends(mechanism, server_con
         port = server.sockets[0].getsockname()[1]
         command = [sys.executable, "-c", THEIR_CLIENT, str(port), mechanism, password]
         run = await asyncio.to_thread(
-            subprocess.run, command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120, check=False
+            warm.run, command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120, check=False
         )
     output = run.stdout.decode()
     if password == "wrong":

@@ -3,7 +3,6 @@
 import importlib.metadata
 import importlib.util
 import json
-import subprocess
 import sys
 import threading
 from http.server import ThreadingHTTPServer
@@ -12,6 +11,7 @@ import pytest
 import spnego
 import spnego.tls
 from spnego.exceptions import SpnegoError
+from support import warm
 from support.http_acceptor import Acceptor
 from support.peers import DEADLINE, free_port
 from support.turns import VERSIONS, answer_of_server, client_side, server_config, server_side
@@ -112,7 +112,7 @@ def their_word(acceptor, mechanism, password=PASSWORD):
     url = f"http://localhost:{acceptor.server_port}/wsman"
     mechanism = "auto" if mechanism == "negotiate" else mechanism
     command = [sys.executable, "-c", THEIR_CLIENT, url, mechanism, password]
-    run = subprocess.run(command, capture_output=True, timeout=DEADLINE, check=False)
+    run = warm.run(command, capture_output=True, timeout=DEADLINE, check=False)
     assert run.returncode == 0, run.stderr.decode()
     return json.loads(run.stdout)
 

@@ -2,10 +2,10 @@
 
 import importlib.util
 import json
-import subprocess
 import sys
 
 import pytest
+from support import warm
 from support.command import COMMAND
 from support.engine import pem
 from support.kdc import PASSWORD, REALM
@@ -138,9 +138,7 @@ def word_of(package, program, toy):
         pytest.skip(f"{package} is not installed")
     with accepting(toy) as port:
         head = HEAD.format(port=port)
-        run = subprocess.run(
-            [sys.executable, "-c", f"{head}\n{program}"], capture_output=True, timeout=DEADLINE, check=False
-        )
+        run = warm.run([sys.executable, "-c", f"{head}\n{program}"], capture_output=True, timeout=DEADLINE, check=False)
     assert run.returncode == 0, run.stderr.decode()
     assert toy.principals == {"CONTOSO\\alice"}
     return json.loads(run.stdout)
@@ -210,9 +208,7 @@ def test_acredssp_winrm_runs_a_command_by_kerberos(kerberos, tmp_path, spn, secr
     with accepting(toy, config) as port:
         options = [*SECRETS[secret](kerberos), "--mechanism", "kerberos", "--ca", str(authority), *spn]
         words = ["winrm", f"http://localhost:{port}/wsman", *options, "greet", "you"]
-        run = subprocess.run(
-            [COMMAND, *words], input=PASSWORD.encode(), capture_output=True, timeout=DEADLINE, check=False
-        )
+        run = warm.run([COMMAND, *words], input=PASSWORD.encode(), capture_output=True, timeout=DEADLINE, check=False)
     assert (run.returncode, run.stdout, run.stderr) == (3, b"hello\r\n", b"oh\r\n")
     assert toy.started == ["greet you"]
     (principal,) = toy.principals

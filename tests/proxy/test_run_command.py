@@ -5,13 +5,13 @@ import pathlib
 import re
 import signal
 import socket
-import subprocess
 import urllib.error
 import urllib.request
 
 import pytest
 from support.command import COMMAND
 from support.peers import DEADLINE, free_port, listens, wait_until
+from support.warm import Warm
 
 from acredssp.cli import app
 
@@ -159,7 +159,7 @@ def test_a_line_of_text_says_when_it_was_written(lab, settings):
 def test_output_that_cannot_be_written_ends_no_gateway_and_no_drain(settings):
     path, port, _ = settings
     with pathlib.Path("/dev/full").open("w", encoding="ascii") as full:
-        process = subprocess.Popen([COMMAND, "proxy", "run", path], stdout=full, stderr=full)
+        process = Warm([COMMAND, "proxy", "run", path], stdout=full, stderr=full)
     try:
         wait_until(lambda: process.poll() is not None or listens(port), "it listens or ends")
         process.send_signal(signal.SIGTERM)

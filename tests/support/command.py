@@ -2,13 +2,10 @@
 
 import dataclasses
 import json
-import sys
-from pathlib import Path
 
 from support.hosted import NT_HASH
 from support.peers import Run, free_port, wait_until
-
-COMMAND = str(Path(sys.executable).with_name("acredssp"))
+from support.warm import COMMAND
 
 USERS = f"""\
 # the accounts of the tests

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.warm import Warm
 
 DEADLINE = 120.0
 """Seconds that a peer may take for anything before the test fails. Only a peer that hangs takes so long."""
@@ -201,7 +202,7 @@ class Lab:
         Args:
             argv: The program's name, looked up with `program()`, and its arguments.
             split: Whether its two outputs are kept apart.
-            popen: More for `subprocess.Popen`.
+            popen: More for `subprocess.Popen`, which `Warm` is.
         """
         name, *arguments = map(str, argv)
         path = name if os.sep in name else program(name)
@@ -210,7 +211,7 @@ class Lab:
         home.mkdir()
         output, errors = self.folder / f"{label}.log", self.folder / f"{label}.{'err' if split else 'log'}"
         with output.open("wb") as stdout, errors.open("wb") if split else contextlib.nullcontext(stdout) as stderr:
-            started = subprocess.Popen(
+            started = Warm(
                 [path, *arguments],
                 stdout=stdout,
                 stderr=stderr,
