@@ -10,6 +10,7 @@ and tests/test_ctrl_c.py start the command as usual.
 
 import atexit
 import contextlib
+import ctypes
 import functools
 import gc
 import importlib
@@ -34,6 +35,9 @@ CLIENTS = ("requests", "requests_credssp", "spnego", "gssapi", "krb5", "httpx", 
 """What the clients in the tests are made of."""
 _FOR_THE_INTERPRETER = ("COVERAGE", "GLIBC", "LANG", "LC_", "LD_", "MALLOC", "OPENSSL", "PYTHON")
 """What the variables begin with that the interpreter, or a library below it, reads when it starts."""
+_SPACES = {"--net": "net", "--mount": "mnt", "--uts": "uts"}
+"""What Linux calls the namespaces that nsenter has options for."""
+_C = ctypes.CDLL(None, use_errno=True)
 _NUMBER = struct.Struct("=i")
 _LONGEST = 1 << 18
 """Bytes of a request, most of which are its environment."""
@@ -49,7 +53,7 @@ class Warm(subprocess.Popen):
         p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite, restore_signals, *others,
     ):  # fmt: skip
         environment = dict(os.environ if env is None else env)
-        words = [os.fspath(word) for word in args]
+        spaces, words = _namespaces([os.fspath(word) for word in args])
         plain = not (executable or preexec_fn or pass_fds or shell or not close_fds or not restore_signals)
         plain = plain and (*others[:4], others[5]) == (None, None, None, -1, -1)
         if not (plain and _is_python(words) and _read_at_the_start(environment) == _read_at_the_start(os.environ)):
@@ -64,6 +68,7 @@ class Warm(subprocess.Popen):
             "environment": environment,
             "folder": os.fspath(cwd or Path.cwd()),
             "session": others[4],
+            "spaces": spaces,
         }
         self.pid, self._ended = _nursery(os.getpid()).fork(asked, streams)
         self._child_created = True
@@ -107,9 +112,19 @@ def run(argv, *, input=None, timeout=None, capture_output=False, check=False, **
     return done
 
 
+def _namespaces(words):
+    """The files of the namespaces that nsenter enters if it begins the words, and the program that it runs there."""
+    if Path(words[0]).name != "nsenter" or not words[1].startswith("--target=") or "--" not in words:
+        return [], words
+    process, end = words[1].partition("=")[2], words.index("--")
+    return [f"/proc/{process}/ns/{_SPACES[option]}" for option in words[2:end]], words[end + 1 :]
+
+
 def _is_python(words):
     """Whether the words start what `_run` can run."""
-    return words[0] == COMMAND or words[:3] == [sys.executable, "-m", "acredssp"] or words[:2] == [sys.executable, "-c"]
+    if words[0] == sys.executable:
+        return words[1] == "-c" or words[1:3] == ["-m", "acredssp"] or words[1].endswith(".py")
+    return words[0] == COMMAND
 
 
 def _read_at_the_start(environment):
@@ -189,6 +204,9 @@ def _become(asked, descriptors):
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     if asked["session"]:
         os.setsid()
+    for space in [os.open(name, os.O_RDONLY) for name in asked["spaces"]]:  # all before the first changes /proc
+        assert _C.setns(space, 0) == 0, os.strerror(ctypes.get_errno())
+        os.close(space)
     os.chdir(asked["folder"])
     os.environ.clear()
     os.environ.update(asked["environment"])
@@ -211,13 +229,17 @@ def _run(words):
     program, *arguments = words
     sys.orig_argv = words
     if not os.environ.get("PYTHONSAFEPATH"):
-        sys.path.insert(0, str(Path(COMMAND).parent) if program == COMMAND else "")
+        named = program if program == COMMAND else arguments[0]
+        sys.path.insert(0, "" if named in {"-c", "-m"} else str(Path(named).parent))
     if program == COMMAND:
         sys.argv = words
         importlib.import_module("acredssp.cli").main()
     elif arguments[0] == "-m":
         sys.argv = [program, *arguments[2:]]
         runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+    elif arguments[0] != "-c":
+        sys.argv = arguments
+        runpy.run_path(arguments[0], run_name="__main__")
     else:
         sys.argv = ["-c", *arguments[2:]]
         exec(compile(arguments[1], "<string>", "exec"), {"__name__": "__main__", "__builtins__": __builtins__})  # noqa: S102
