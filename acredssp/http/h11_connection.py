@@ -16,7 +16,7 @@ from urllib.parse import unquote
 from acredssp.aio import source_of, write_if_open
 from acredssp.errors import LimitExceeded
 from acredssp.http.cycle import ASGIApp, Message, Scope
-from acredssp.http.limits import HTTPLimits
+from acredssp.http.limits import MOST_AHEAD, HTTPLimits
 from acredssp.http.places import NO_PLACE
 from acredssp.http.served import STATE, ServedConnection
 
@@ -62,6 +62,8 @@ class H11Connection:
         self._http = ServerParser(limits.header_size)
         self._draining = False
         self._busy = False
+        self._ahead = 0
+        """The requests in a row that came before the answer to the one before."""
         self._unread = 0
         """The size of the write buffer after the last write, or the smallest size that was seen since then."""
         self._left = False
@@ -158,13 +160,17 @@ class H11Connection:
     async def _next_request(self) -> Any:
         """Return the head of the next request; raises as `next_event`.
 
-        A request that has come together with the one before it waits for its turn in the loop. Without this, a client
-        that sends thousands at once would keep all others waiting, since nothing else waits where both buffers have
-        room.
+        A request that has come together with the one before it waits for its turn in the loop: nothing else waits where
+        both buffers have room. The connection ends after `MOST_AHEAD` of them in a row, so that a client that sends
+        thousands at once, and reads no answer, does not take the turns of all others.
         """
         event = self.event_at_hand()
         if event is h11.NEED_DATA:
+            self._ahead = 0
             return await self.next_event()
+        self._ahead += 1
+        if self._ahead > MOST_AHEAD:
+            return h11.ConnectionClosed()
         await asyncio.sleep(0)
         return event
 

@@ -5,8 +5,10 @@ from typing import Final
 
 from acredssp.http.opening import DEFAULT_LIMIT
 
-__all__ = ["HTTPLimits"]
+__all__ = ["MOST_AHEAD", "HTTPLimits"]
 
+MOST_AHEAD: Final = 16
+"""Requests that a client may send before it has read the answers to those before. A connection with more is ended."""
 _MOST_SECONDS: Final = 10_000_000
 
 

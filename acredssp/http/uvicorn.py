@@ -14,7 +14,7 @@ from typing import Any, ClassVar, cast
 
 from acredssp.aio import Places, write_if_open
 from acredssp.errors import LimitExceeded
-from acredssp.http.limits import HTTPLimits
+from acredssp.http.limits import MOST_AHEAD, HTTPLimits
 from acredssp.http.places import NO_PLACE, places_of
 from acredssp.http.replies import encoded, plain
 from acredssp.http.served import STATE, ServedConnection
@@ -29,9 +29,6 @@ except ImportError as error:
     raise ImportError("acredssp.http.uvicorn needs uvicorn and httptools: pip install 'acredssp[asgi]'") from error
 
 __all__ = ["H11Protocol", "HTTPLimits", "HttpToolsProtocol"]
-
-_MOST_WAITING = 16
-"""Requests of one connection that wait for their turn. httptools makes one of every few bytes that a client sends."""
 
 _places: weakref.WeakKeyDictionary[ServerState, Places] = weakref.WeakKeyDictionary()
 """The connections of each server of this process."""
@@ -114,6 +111,8 @@ class H11Protocol(h11_impl.H11Protocol):
     limits: ClassVar[HTTPLimits] = HTTPLimits()
     _credssp: _Connection
     _parser: ServerParser
+    _ahead = 0
+    """The requests in a row that came before the answer to the one before."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """Begin the connection."""
@@ -131,6 +130,14 @@ class H11Protocol(h11_impl.H11Protocol):
         """Parse bytes."""
         super().data_received(data)
         self._credssp.in_head(self.conn.their_state is h11.IDLE)
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request."""
+        came = self.conn.their_state is h11.DONE and self.conn.trailing_data[0]
+        self._ahead = self._ahead + 1 if came else 0
+        if self._ahead > MOST_AHEAD:
+            self._credssp.served.close()
+        super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's own words
         """Refuse bytes that are no HTTP. If an answer has begun already, end the connection instead."""
@@ -186,7 +193,7 @@ class HttpToolsProtocol(httptools_impl.HttpToolsProtocol):
         if self._fields_size > self.limits.header_size:
             self._refusal = too_large(self.limits.header_size)
             self.send_400_response(self._refusal[1])
-        elif len(self.pipeline) > _MOST_WAITING:
+        elif len(self.pipeline) > MOST_AHEAD:  # httptools makes a request of every few bytes that a client sends
             self._credssp.served.abort()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's own words

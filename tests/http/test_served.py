@@ -213,6 +213,19 @@ async def test_pipelined_requests_are_answered_in_their_order(server):
     assert opened == app.bodies == [b"first", b"second" * 20_000, b"third"]
 
 
+@pytest.mark.parametrize("count", [16, 17, 18, 2_600])
+async def test_a_client_that_sends_thousands_of_requests_ahead_is_left(server, count):
+    async with serving(server, Echo()) as port, connected(port) as client:
+        client.writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * count)
+        answers = 0
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while answers < count:
+                assert (await client.response()).status == 401
+                answers += 1
+    assert answers == count if count <= 17 else answers <= 17
+    """The first one is not ahead of any."""
+
+
 async def test_pipelined_legs_log_on_nobody_else(server):
     """The second of two logons in one write is refused, since both came over one connection."""
     async with serving(server, Echo()) as port, connected(port) as client, connected(port) as other:

@@ -70,6 +70,7 @@ class Warm(subprocess.Popen):
             "session": others[4],
             "spaces": spaces,
         }
+        sys.audit("subprocess.Popen", words[0], words, cwd, env)  # as the interpreter does
         self.pid, self._ended = _nursery(os.getpid()).fork(asked, streams)
         self._child_created = True
         self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)
@@ -220,7 +221,7 @@ def _standard_streams():
     for number, errors in ((1, sys.__stdout__.errors), (2, "backslashreplace")):
         raw = io.FileIO(number, "w", closefd=False)
         written = raw if unbuffered else io.BufferedWriter(raw)
-        lines = number == 2 or raw.isatty()
+        lines = not unbuffered and (number == 2 or raw.isatty())
         yield io.TextIOWrapper(written, encoding, errors, line_buffering=lines, write_through=unbuffered)
 
 
