@@ -172,9 +172,12 @@ compiled: $(COMPILED_STAMP)
 compiled-if-possible:
 	@$(MAKE) --no-print-directory compiled || true
 
+# What asyncio's debug mode finds does not depend on how the engine is built, nor on the age of its dependencies.
+BOTH_LOOPS := --loop asyncio --loop uvloop
+
 # Runs the tests of the compiled modules; tests/compiled.py checks that the compiled engine is the one that ran.
 test-compiled: $(DEV_STAMP) $(KERBEROS_STAMP) $(COMPILED_STAMP)
-	$(WITH_COMPILED) $(BIN)/pytest --forks $(WORKERS) tests/compiled.py $(COMPILED_TESTS) $(ARGS)
+	$(WITH_COMPILED) $(BIN)/pytest $(BOTH_LOOPS) --forks $(WORKERS) tests/compiled.py $(COMPILED_TESTS) $(ARGS)
 
 # Each target runs in a process of its own; what it finds is kept in build/fuzz. `python -m fuzz --help` says more.
 fuzz: $(FUZZ_STAMP)
@@ -202,7 +205,7 @@ security-report: $(DEV_STAMP)
 # Checks that the oldest dependencies that pyproject.toml allows work. The other tools are the newest.
 test-floors: $(FLOORS_STAMP)
 	$(FLOORS)/bin/pytest --quick --thorough --sockets --forks 2 $(addprefix --ignore ,tests/model $(WHOLE_ON_FLOORS)) $(ARGS)
-	$(FLOORS)/bin/pytest --forks $(WORKERS) $(WHOLE_ON_FLOORS) $(ARGS)
+	$(FLOORS)/bin/pytest $(BOTH_LOOPS) --forks $(WORKERS) $(WHOLE_ON_FLOORS) $(ARGS)
 
 # Compiles a wheel of a copy of the files that git knows, and installs it into an environment outside of this folder.
 test-installed: $(RELEASE_STAMP)

@@ -52,6 +52,11 @@ class DebugLoop(asyncio.SelectorEventLoop):
         super().set_debug(True)
 
 
+def pytest_addoption(parser):
+    whose = {"metavar": "NAME", "nargs": 1, "action": "extend", "choices": ["asyncio", "debug", "uvloop"]}
+    parser.addoption("--loop", help="run async tests on this event loop alone; may be given again", **whose)
+
+
 def pytest_asyncio_loop_factories(config):
     factories = {"asyncio": asyncio.SelectorEventLoop}
     if config.getoption("quick", default=False):  # no async test is run then
@@ -59,7 +64,8 @@ def pytest_asyncio_loop_factories(config):
     factories["debug"] = DebugLoop
     if uvloop is not None:
         factories["uvloop"] = uvloop.new_event_loop
-    return factories
+    wanted = config.getoption("loop", default=None) or factories
+    return {name: factory for name, factory in factories.items() if name in wanted}
 
 
 def pytest_itemcollected(item):
