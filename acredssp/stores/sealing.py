@@ -34,6 +34,9 @@ _NONCE: Final = 12
 _KEY: Final = 32
 
 
+_SAME_KEYS: Final = "give all nodes the same file of keys"
+
+
 class SealError(StoreError):
     """A value of the store was not sealed by one of our keys, or not for the place where it was found."""
 
@@ -85,12 +88,14 @@ class Sealer:
         if key is None:
             known = re.fullmatch(rb"[A-Za-z0-9._-]{1,32}", identity)
             by = f"the key {identity.decode()}" if known else "no key of ours"
-            raise SealError(f"a value of the store is sealed by {by}, and the keys here are {', '.join(self._keys)}")
+            here = ", ".join(self._keys)
+            raise SealError(f"a value of the store is sealed by {by}, and the keys here are {here}: {_SAME_KEYS}")
         try:
             return key.decrypt(rest[:_NONCE], rest[_NONCE:], place.encode())
         except (InvalidTag, ValueError):
             raise SealError(
-                f"a value of the store was changed or moved: key {identity.decode()} does not fit"
+                f"a value of the store was changed or moved, or another node has another key of this name: key "
+                f"{identity.decode()} does not fit: {_SAME_KEYS}"
             ) from None
 
 
