@@ -48,6 +48,11 @@ def test_an_async_test_runs_on_every_loop(outcomes):
     assert kinds["test_loop_kind[uvloop]"].startswith("uvloop, debug False")
 
 
+def test_an_async_test_runs_on_the_loops_that_are_named(tmp_path):
+    outcomes = run_samples(tmp_path / "report.xml", "--loop", "uvloop", "--loop", "asyncio", "-k", "loop_kind")
+    assert list(outcomes) == ["test_loop_kind[asyncio]", "test_loop_kind[uvloop]"]
+
+
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_busy_machine_is_no_warning(outcomes, loop):
     assert outcomes[f"test_a_slow_callback_is_not_told[{loop}]"] == (None, "")
