@@ -90,7 +90,10 @@ async def test_nothing_lies_there_in_plain_and_every_key_has_an_end(new_store):
 async def test_other_keys_open_nothing_and_the_text_says_which_key_would(new_store, lines):
     await fill(new_store(KEYS.replace("1:", "2026-11:")))
     other = new_store(KEYS.replace("1:", "2027-01:"))
-    with pytest.raises(SealError, match=r"sealed by the key 2026-11, and the keys here are 2027-01: give all nodes the same file of keys"):
+    with pytest.raises(
+        SealError,
+        match=r"sealed by the key 2026-11, and the keys here are 2027-01: give all nodes the same file of keys",
+    ):
         await other.find_token("hash of a token")
     with pytest.raises(StoreError):
         await other.use_token("hash of a token", "client-five", ALICE)

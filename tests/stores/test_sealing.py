@@ -12,7 +12,9 @@ def test_what_is_sealed_is_opened_in_its_place_alone():
     assert b"value" not in sealed
     assert sealer.open("place", sealed) == b"value"
     assert sealer.seal("place", b"value") != sealed
-    with pytest.raises(SealError, match="changed or moved, .*: key 1 does not fit: give all nodes the same file of keys"):
+    with pytest.raises(
+        SealError, match=r"changed or moved, .*: key 1 does not fit: give all nodes the same file of keys"
+    ):
         sealer.open("another", sealed)
 
 

@@ -35,6 +35,8 @@ CLIENTS = ("requests", "requests_credssp", "spnego", "gssapi", "krb5", "httpx", 
 """What the clients in the tests are made of."""
 _FOR_THE_INTERPRETER = ("COVERAGE", "GLIBC", "LANG", "LC_", "LD_", "MALLOC", "OPENSSL", "PYTHON")
 """What the variables begin with that the interpreter, or a library below it, reads when it starts."""
+_PLAIN = {("LC_ALL", "C.UTF-8")}
+"""Such variables that a program may be given, and has a nursery of its own for: those of `peers.Lab`."""
 _SPACES = {"--net": "net", "--mount": "mnt", "--uts": "uts"}
 """What Linux calls the namespaces that nsenter has options for."""
 _C = ctypes.CDLL(None, use_errno=True)
@@ -56,7 +58,8 @@ class Warm(subprocess.Popen):
         spaces, words = _namespaces([os.fspath(word) for word in args])
         plain = not (executable or preexec_fn or pass_fds or shell or not close_fds or not restore_signals)
         plain = plain and (*others[:4], others[5]) == (None, None, None, -1, -1)
-        if not (plain and _is_python(words) and _read_at_the_start(environment) == _read_at_the_start(os.environ)):
+        settings = _read_at_the_start(environment)
+        if not (plain and _is_python(words) and settings.items() ^ _read_at_the_start(os.environ).items() <= _PLAIN):
             super()._execute_child(
                 args, executable, preexec_fn, close_fds, pass_fds, cwd, env, startupinfo, creationflags, shell,
                 p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite, restore_signals, *others,
@@ -71,7 +74,7 @@ class Warm(subprocess.Popen):
             "spaces": spaces,
         }
         sys.audit("subprocess.Popen", words[0], words, cwd, env)  # as the interpreter does
-        self.pid, self._ended = _nursery(os.getpid()).fork(asked, streams)
+        self.pid, self._ended = _nursery(os.getpid(), tuple(sorted(settings.items()))).fork(asked, streams)
         self._child_created = True
         self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)
 
@@ -133,21 +136,22 @@ def _read_at_the_start(environment):
 
 
 @functools.cache
-def _nursery(_process):
-    """The one of this process: a process that has been forked needs its own."""
-    return _Nursery()
+def _nursery(_process, settings):
+    """The one of this process, which is not that of a process that it was forked from, and of these settings."""
+    others = {name: value for name, value in os.environ.items() if name not in _read_at_the_start(os.environ)}
+    return _Nursery(others | dict(settings))
 
 
 class _Nursery:
     """The process that forks programs, as whoever asks it sees it. It ends once nobody can ask it."""
 
-    def __init__(self):
+    def __init__(self, environment):
         self._asking, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._asking.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LONGEST)
         self._lock = threading.Lock()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, __file__, str(theirs.fileno())], pass_fds=[theirs.fileno()]
+                [sys.executable, "-P", __file__, str(theirs.fileno())], pass_fds=[theirs.fileno()], env=environment
             )
 
     def fork(self, asked, streams):
