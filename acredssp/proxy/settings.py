@@ -219,8 +219,8 @@ _Network: TypeAlias = Annotated[str, AfterValidator(_network)]
 _File: TypeAlias = Annotated[pathlib.Path, BeforeValidator(_file)]
 _Seconds: TypeAlias = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
 _Count: TypeAlias = Annotated[int, Field(ge=1)]
-_Text: TypeAlias = Annotated[str, Field(min_length=1)]
-Line: TypeAlias = Annotated[_Text, AfterValidator(_printable)]
+_MaybeEmpty: TypeAlias = Annotated[str, AfterValidator(_printable)]
+Line: TypeAlias = Annotated[_MaybeEmpty, Field(min_length=1)]
 """What can stand in a line of an .rdp file."""
 
 
@@ -240,7 +240,7 @@ class CertificateSettings(_Model):
     """The certificate chain in PEM, the server's own first."""
     key: _File
     """The private key in PEM, without a password."""
-    names: list[_Text] = []
+    names: list[Line] = []
     """The host names that clients ask for by SNI, `*.example.com` included; empty for clients that ask for no other
     certificate's name."""
 
@@ -252,18 +252,18 @@ class LogonSettings(_Model):
     """The users file, as `acredssp serve --users` takes it."""
     winbind: bool = False
     """Whether every user of the machine's domain may log on, by Samba's winbind."""
-    ntlm_auth: _Text = "ntlm_auth"
+    ntlm_auth: Line = "ntlm_auth"
     """Samba's helper, for `winbind`."""
     lookup: _Entry | None = None
     """A plug-in's lookup, plain or async: it gets a `CredentialRequest` and gives an account's secret."""
     keytab: _File | None = None
     """The service's keys, for logons by Kerberos ticket."""
-    spn: str = ""
+    spn: _MaybeEmpty = ""
     """The only service of the keytab that tickets are taken for; empty for all of them."""
-    delegating_account: str = ""
+    delegating_account: _MaybeEmpty = ""
     """The gateway's account in the domain, as `gateway@REALM`, for targets with constrained credentials. The keytab has
     its key."""
-    realms: list[_Text] = []
+    realms: list[Line] = []
     """The realms whose tickets are taken. A KDC hands on the tickets of every realm that it trusts."""
 
     @check_model(mode="after")
@@ -288,15 +288,15 @@ class RouteSettings(_Model):
     token` or the API has issued, which names the target. A client whose token is no good is turned away."""
     cookie: str | None = None
     """The name in the client's `mstshash` cookie, without regard to case. Unproven; clients cut it to 9 characters."""
-    blob: _Text | None = None
+    blob: Line | None = None
     """The text of the client's preconnection PDU ([MS-RDPEPS]). The listener must take one (`preconnection`)."""
-    sni: _Text | None = None
+    sni: Line | None = None
     """The host name that the client asks for in TLS; `*` stands for any characters."""
-    users: list[_Text] = []
+    users: list[Line] = []
     r"""The accounts: `USER` of any domain, `DOMAIN\USER` or `USER@SUFFIX`."""
-    groups: list[_Text] = []
+    groups: list[Line] = []
     """The groups of `[groups]` of which the user must be in one."""
-    target: _Text | None = None
+    target: Line | None = None
     """The target, by its name in `[targets]`."""
     entry: _Entry | None = None
     """A plug-in that chooses, plain or async: it gets the `Identity` and gives the name of a target, or None for no
@@ -379,7 +379,7 @@ class TargetSettings(_Model):
     sticky: Annotated[float, Field(ge=0, le=31_536_000, allow_inf_nan=False)] = 86_400.0
     """Seconds for which a user who comes again is sent to the same host, counted from when the user came; 0 for
     never."""
-    tokens: dict[_Text, _Connect] = {}
+    tokens: dict[Line, _Connect] = {}
     """Routing tokens that name one of `addresses`, as a farm gives them to clients that it redirects: `tsv://...`.
     `Cookie: msts=...` names its host by itself."""
     check: CheckSettings = CheckSettings()
@@ -388,7 +388,7 @@ class TargetSettings(_Model):
     """`delegated`: by what the user sends. `injected`: by `account` and `password` or `nt_hash`, or by `lookup`.
     `constrained`: as the user, by Kerberos constrained delegation; no password is anywhere. `token`: by the account and
     password that the broker gave with the token (`token = true` of the route)."""
-    account: str = ""
+    account: _MaybeEmpty = ""
     r"""The injected account: `DOMAIN\user`, `user@realm` or `user`."""
     password: _Secret | None = None
     """Where the injected account's password lies."""
@@ -401,15 +401,15 @@ class TargetSettings(_Model):
     """Whether nothing is delegated to the target: no password reaches it."""
     mechanism: Literal["ntlm", "kerberos", "either"] = "either"
     """What the gateway logs on by. `either`: Kerberos where the account names a realm, else or failing that NTLM."""
-    spn: str = ""
+    spn: _MaybeEmpty = ""
     """The target's service principal name; empty for `TERMSRV/` and `certificate_name` or the host of
     the address. No KDC is asked for an IP address."""
-    certificate_name: str = ""
+    certificate_name: _MaybeEmpty = ""
     """The name in the target's certificate; empty for the host of the address."""
     authorities: _File | None = None
     """The authorities that the target's certificate is trusted by, in PEM. The operating system's where neither this
     nor `pins` is given."""
-    pins: list[_Text] = []
+    pins: list[Line] = []
     """SHA-256 of the target's public keys in hex (`acredssp login` prints it), trusted without an authority."""
     delegation: _File | None = None
     """A delegation policy in TOML, by the names of Windows' settings (docs/policy.md); Windows' defaults without it."""
@@ -443,7 +443,7 @@ class TargetSettings(_Model):
 class RunSettings(_Model):
     """How the process runs."""
 
-    node: str = ""
+    node: _MaybeEmpty = ""
     """The node's name, as lists of connections have it; the machine's without it."""
     grace: _Seconds = 30.0
     """Seconds that relayed connections get to end after SIGTERM."""
@@ -501,7 +501,7 @@ class StoreSettings(_Model):
     """`redis://HOST:PORT/DB`, `rediss://...` for TLS, or `unix:///PATH`; without user, password and options."""
     keys: _Secret
     """The keys that seal what the store keeps, which `acredssp proxy keys` makes; the same at every node."""
-    username: str = ""
+    username: _MaybeEmpty = ""
     """The ACL user; empty for the default one."""
     password: _Secret | None = None
     """Where the user's password lies."""
@@ -589,9 +589,9 @@ class Settings(_Model):
 
     listeners: Annotated[list[ListenerSettings], Field(min_length=1)]
     """The addresses that clients connect to."""
-    targets: Annotated[dict[_Text, TargetSettings], Field(min_length=1)]
+    targets: Annotated[dict[Line, TargetSettings], Field(min_length=1)]
     """Where connections lead, by name."""
-    groups: dict[_Text, list[_Text]] = {}
+    groups: dict[Line, list[Line]] = {}
     r"""The members of each group: `USER` of any domain, `DOMAIN\USER` or `USER@SUFFIX`."""
     limits: LimitSettings = LimitSettings()
     """What one client may take."""

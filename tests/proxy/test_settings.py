@@ -111,6 +111,8 @@ def test_paths_are_relative_to_the_file(folder):
         (GOOD + "pins = 'c4nary'", ["targets.desktops.pins: expected a list"]),
         (GOOD + "check = 'c4nary'", ["targets.desktops.check: expected a table"]),
         (GOOD + "spn = 5", ["targets.desktops.spn: expected a text"]),
+        (GOOD + r'spn = "TERMSRV/desk\n"', ["targets.desktops.spn: expected printable characters"]),
+        (GOOD + r'certificate_name = "d\u202Ek"', ["targets.desktops.certificate_name: expected printable characters"]),
         (GOOD + "connect_timeout = 0", ["targets.desktops.connect_timeout: expected more than 0"]),
         (GOOD + "connect_timeout = inf", ["targets.desktops.connect_timeout: expected a finite number"]),
         (GOOD + "authorities = 5", ["targets.desktops.authorities: expected the path of a file"]),
