@@ -86,9 +86,10 @@ class Programs:
         self.target = lab.start_server(
             [COMMAND, "serve", "-v", "--listen", f"127.0.0.1:{target}", *files, "--key", self.folder / "gateway.key"],
             target,
+            whole=True,  # so that the kernel knows what the program was given
         )
         argv = [COMMAND, "proxy", "run", self.folder / "settings.toml", "--workers=1", "--log-level=debug"]
-        self.gateway = lab.start_server([*argv, "--record", self.folder / "records"], self.port)
+        self.gateway = lab.start_server([*argv, "--record", self.folder / "records"], self.port, whole=True)
         wait_until(lambda: listens(self.api) and listens(self.admin), "the gateway's pages are there")
 
     def token(self, target):
@@ -99,7 +100,9 @@ class Programs:
     def log_on(self, token, password):
         argv = [COMMAND, "login", f"127.0.0.1:{self.port}", "-u", "alice", "-d", "CONTOSO", "--password-stdin", "-v"]
         with (self.folder / password).open("rb") as stdin:
-            return self.lab.run([*argv, "--pin", self._pin, "--load-balance-info", token], stdin=stdin).status
+            return self.lab.run(
+                [*argv, "--pin", self._pin, "--load-balance-info", token], stdin=stdin, whole=True
+            ).status
 
     def told(self, inputs):
         """(where, text) of everything that somebody else gets to see."""

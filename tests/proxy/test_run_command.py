@@ -85,7 +85,7 @@ def blocked(pid):
 @pytest.mark.parametrize("options", [(), ("--workers=1",)], ids=["alone", "worker"])
 def test_signals_that_come_before_it_is_ready_end_nothing(lab, settings, options):
     path, port, api = settings
-    process = lab.start([COMMAND, "proxy", "run", path, *options], split=True)
+    process = lab.start([COMMAND, "proxy", "run", path, *options], split=True, whole=True)
     wait_until(lambda: signal.SIGHUP in blocked(process.pid), "the command has begun")
     process._process.send_signal(signal.SIGHUP)
     if not options:

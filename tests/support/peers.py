@@ -196,12 +196,13 @@ class Lab:
         self.processes = []
         self._numbers = itertools.count(1)
 
-    def start(self, argv, *, split=False, **popen):
+    def start(self, argv, *, split=False, whole=False, **popen):
         """Start a program.
 
         Args:
             argv: The program's name, looked up with `program()`, and its arguments.
             split: Whether its two outputs are kept apart.
+            whole: Whether a program in Python is started from nothing (`support.warm`).
             popen: More for `subprocess.Popen`, which `Warm` is.
         """
         name, *arguments = map(str, argv)
@@ -211,7 +212,7 @@ class Lab:
         home.mkdir()
         output, errors = self.folder / f"{label}.log", self.folder / f"{label}.{'err' if split else 'log'}"
         with output.open("wb") as stdout, errors.open("wb") if split else contextlib.nullcontext(stdout) as stderr:
-            started = Warm(
+            started = (subprocess.Popen if whole else Warm)(
                 [path, *arguments],
                 stdout=stdout,
                 stderr=stderr,

@@ -169,10 +169,12 @@ class _Nursery:
 def _import():
     package = importlib.import_module("acredssp")
     modules = [module.name for module in pkgutil.walk_packages(package.__path__, "acredssp.")]
+    sys.modules["prometheus_client"] = None  # looks at the environment as it is imported: not now
     for name in [*modules, *CLIENTS]:
         if not name.endswith("__main__"):
             with contextlib.suppress(ImportError):  # what is missing is missed by whoever needs it
                 importlib.import_module(name)
+    del sys.modules["prometheus_client"]
     gc.collect()
     gc.freeze()
 
