@@ -23,11 +23,15 @@ from support import covering, parallel, peers
 
 EVERY = 0.5
 """Seconds: no process tells more often of the tests that ran, and so it need not for each."""
+LOOK = 1.0
+"""Seconds at most between two looks at which test runs."""
 
 
 def pytest_addoption(parser):
     count = {"type": _count, "default": 1, "metavar": "N"}
     parser.addoption("--forks", help="share the tests out among N forked processes, or auto", **count)
+    patience = {"type": float, "default": 600.0, "metavar": "SECONDS"}
+    parser.addoption("--hangs-after", help="kill a forked process whose test takes longer", **patience)
 
 
 def _count(text):
@@ -112,9 +116,11 @@ def _tell(session, queue, forks):
     """Say in the first process what the forks tell, until all have ended."""
     waiting = {fork.told: fork for fork in forks}
     while waiting:
-        for told in connection.wait(waiting):
+        for told in connection.wait(waiting, LOOK):
             if not waiting[told].tell():
                 del waiting[told]
+        for fork in waiting.values():
+            fork.kill_if_it_hangs()
         if session.shouldfail or session.shouldstop:
             os.read(queue, mmap.PAGESIZE)  # nobody takes more
 
@@ -140,6 +146,7 @@ class Fork:
         self._session = session
         self._runs = mmap.mmap(-1, mmap.PAGESIZE)  # the name of a test, for both processes
         self._reports, self._told_at, self._ended = [], 0.0, False
+        self._seen, self._seen_at = b"", time.monotonic()
         self.told, self._telling = connection.Pipe(duplex=False)
         self._process = os.fork()
         if self._process == 0:
@@ -198,6 +205,17 @@ class Fork:
         if reports[-1] is None:
             self._wait()
         return not self._ended
+
+    def kill_if_it_hangs(self):
+        """Kill it if its test runs for too long.
+
+        pytest-timeout ends such a test earlier, but not where Python runs no signal handler: in a loop of a library.
+        """
+        now, name = time.monotonic(), self._runs[:]
+        if name != self._seen:
+            self._seen, self._seen_at = name, now
+        elif now - self._seen_at > self._session.config.getoption("hangs_after"):
+            os.kill(self._process, signal.SIGKILL)
 
     def _wait(self):
         _, status = os.waitpid(self._process, 0)
