@@ -220,7 +220,7 @@ _File: TypeAlias = Annotated[pathlib.Path, BeforeValidator(_file)]
 _Seconds: TypeAlias = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
 _Count: TypeAlias = Annotated[int, Field(ge=1)]
 _MaybeEmpty: TypeAlias = Annotated[str, AfterValidator(_printable)]
-Line: TypeAlias = Annotated[_MaybeEmpty, Field(min_length=1)]
+Line: TypeAlias = Annotated[str, Field(min_length=1), AfterValidator(_printable)]
 """What can stand in a line of an .rdp file."""
 
 
