@@ -63,7 +63,7 @@ class H11Connection:
         self._draining = False
         self._busy = False
         self._ahead = 0
-        """The requests in a row that came before the answer to the one before."""
+        """How many requests in a row the client has sent without waiting for the answer to its previous request."""
         self._unread = 0
         """The size of the write buffer after the last write, or the smallest size that was seen since then."""
         self._left = False
@@ -160,9 +160,9 @@ class H11Connection:
     async def _next_request(self) -> Any:
         """Return the head of the next request; raises as `next_event`.
 
-        A request that has come together with the one before it waits for its turn in the loop: nothing else waits where
-        both buffers have room. The connection ends after `MOST_AHEAD` of them in a row, so that a client that sends
-        thousands at once, and reads no answer, does not take the turns of all others.
+        A request that came together with its predecessor waits for its turn in the loop, since nothing else waits while
+        both buffers have room. After `MOST_AHEAD` such requests in a row, the connection ends. Otherwise a client that
+        sends thousands of requests and reads no answer would take the turns of all other clients.
         """
         event = self.event_at_hand()
         if event is h11.NEED_DATA:

@@ -8,7 +8,8 @@ from acredssp.http.opening import DEFAULT_LIMIT
 __all__ = ["MOST_AHEAD", "HTTPLimits"]
 
 MOST_AHEAD: Final = 16
-"""Requests that a client may send before it has read the answers to those before. A connection with more is ended."""
+"""How many requests in a row a client may send without waiting for the answer to its previous request. The server ends
+the connection of a client that sends more."""
 _MOST_SECONDS: Final = 10_000_000
 
 

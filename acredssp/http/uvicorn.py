@@ -112,7 +112,7 @@ class H11Protocol(h11_impl.H11Protocol):
     _credssp: _Connection
     _parser: ServerParser
     _ahead = 0
-    """The requests in a row that came before the answer to the one before."""
+    """How many requests in a row the client has sent without waiting for the answer to its previous request."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """Begin the connection."""

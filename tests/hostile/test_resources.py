@@ -26,7 +26,8 @@ KIB = 1024
 def ceiling(size):
     """The block allocates no more than `size` bytes at any moment, beyond what was there.
 
-    What other tests have left is no part of it: to collect it, and to warn of it, takes memory, too.
+    The garbage of other tests is collected before the block: its collection, and the warnings about it, would otherwise
+    allocate memory within the block.
     """
     gc.collect()
     gc.disable()

@@ -62,7 +62,7 @@ async def started(app, **options):
 
 async def test_a_client_with_many_requests_at_once_lets_others_have_their_turn():
     """The other request comes when the first of the many is served already."""
-    many, served = MOST_AHEAD + 1, []  # the first is ahead of none
+    many, served = MOST_AHEAD + 1, []  # the first request is ahead of no answer
     other = socket.socket()
     other.setblocking(False)
 

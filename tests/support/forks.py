@@ -31,7 +31,7 @@ def pytest_addoption(parser):
     count = {"type": _count, "default": 1, "metavar": "N"}
     parser.addoption("--forks", help="share the tests out among N forked processes, or auto", **count)
     patience = {"type": float, "default": 600.0, "metavar": "SECONDS"}
-    parser.addoption("--hangs-after", help="kill a forked process whose test takes longer", **patience)
+    parser.addoption("--hangs-after", help="kill a forked process once its test has run for so long", **patience)
 
 
 def _count(text):
@@ -207,9 +207,10 @@ class Fork:
         return not self._ended
 
     def kill_if_it_hangs(self):
-        """Kill it if its test runs for too long.
+        """Kill the process if its test runs for too long.
 
-        pytest-timeout ends such a test earlier, but not where Python runs no signal handler: in a loop of a library.
+        pytest-timeout fails such a test earlier, unless the test hangs where Python runs no signal handler, such as in
+        the event loop of a library.
         """
         now, name = time.monotonic(), self._runs[:]
         if name != self._seen:

@@ -34,9 +34,10 @@ COMMAND = str(Path(sys.executable).with_name("acredssp"))
 CLIENTS = ("requests", "requests_credssp", "spnego", "gssapi", "krb5", "httpx", "uvloop")
 """What the clients in the tests are made of."""
 _FOR_THE_INTERPRETER = ("COVERAGE", "GLIBC", "LANG", "LC_", "LD_", "MALLOC", "OPENSSL", "PYTHON")
-"""What the variables begin with that the interpreter, or a library below it, reads when it starts."""
+"""The beginnings of the environment variables that the interpreter, or a library below it, reads once, at its start."""
 _PLAIN = {("LC_ALL", "C.UTF-8")}
-"""Such variables that a program may be given, and has a nursery of its own for: those of `peers.Lab`."""
+"""The variables among them that may differ from those of the tests, since `peers.Lab` sets them. Programs with them are
+forked by a nursery that was started with them."""
 _SPACES = {"--net": "net", "--mount": "mnt", "--uts": "uts"}
 """What Linux calls the namespaces that nsenter has options for."""
 _C = ctypes.CDLL(None, use_errno=True)
@@ -56,7 +57,8 @@ class Warm(subprocess.Popen):
     ):  # fmt: skip
         environment = dict(os.environ if env is None else env)
         spaces, words = _namespaces([os.fspath(word) for word in args])
-        plain = not (executable or preexec_fn or pass_fds or shell or not close_fds or not restore_signals)
+        plain = hasattr(os, "pidfd_open")  # Linux alone tells the nursery how a program ends
+        plain = plain and not (executable or preexec_fn or pass_fds or shell or not close_fds or not restore_signals)
         plain = plain and (*others[:4], others[5]) == (None, None, None, -1, -1)
         settings = _read_at_the_start(environment)
         if not (plain and _is_python(words) and settings.items() ^ _read_at_the_start(os.environ).items() <= _PLAIN):
@@ -137,13 +139,13 @@ def _read_at_the_start(environment):
 
 @functools.cache
 def _nursery(_process, settings):
-    """The one of this process, which is not that of a process that it was forked from, and of these settings."""
+    """The nursery for these settings. A process does not use the nursery of the process that it was forked from."""
     others = {name: value for name, value in os.environ.items() if name not in _read_at_the_start(os.environ)}
     return _Nursery(others | dict(settings))
 
 
 class _Nursery:
-    """The process that forks programs, as whoever asks it sees it. It ends once nobody can ask it."""
+    """A process that forks programs on request. The process ends once the tests that started it have ended."""
 
     def __init__(self, environment):
         self._asking, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -169,10 +171,12 @@ class _Nursery:
 def _import():
     package = importlib.import_module("acredssp")
     modules = [module.name for module in pkgutil.walk_packages(package.__path__, "acredssp.")]
-    sys.modules["prometheus_client"] = None  # looks at the environment as it is imported: not now
+    sys.modules["prometheus_client"] = (
+        None  # it reads the environment when it is imported, so each program imports it by itself
+    )
     for name in [*modules, *CLIENTS]:
         if not name.endswith("__main__"):
-            with contextlib.suppress(ImportError):  # what is missing is missed by whoever needs it
+            with contextlib.suppress(ImportError):  # a program that needs the module fails by itself
                 importlib.import_module(name)
     del sys.modules["prometheus_client"]
     gc.collect()
@@ -180,7 +184,7 @@ def _import():
 
 
 def _serve(asking):
-    """Fork a program for each request; answer, in the program, with what it was asked for."""
+    """Fork a program for each request. This function returns in the program alone, with the request and its streams."""
     with selectors.DefaultSelector() as waiting:
         waiting.register(asking, selectors.EVENT_READ)
         while True:
@@ -205,7 +209,7 @@ def _serve(asking):
 
 
 def _become(asked, descriptors):
-    """Make this process, which has been forked, what it would be if it had been started."""
+    """Give this process, which has been forked, what it would have got at a usual start."""
     for number, descriptor in enumerate(descriptors[:3]):
         os.dup2(descriptor, number)
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
@@ -253,7 +257,7 @@ def _run(words):
 
 
 def _end_by(run):
-    """Run the program, and end this process as the interpreter would, but for destroying every module's objects."""
+    """Run the program, and end this process as the interpreter does, but without destroying the objects of modules."""
     try:
         run()
         status = 0
