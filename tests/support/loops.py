@@ -33,8 +33,8 @@ TURNS_TO_END = 10
 """Turns of the loop in which tasks may end after the test: a cancelled task needs a few turns, and no wait."""
 
 
-# In debug mode, asyncio keeps ten frames of the code that made a callback, task or future. This takes a fifth of the time
-# of the tests in debug mode. One frame is enough to name the line.
+# In debug mode, asyncio keeps ten frames of the code that made a callback, task or future. This takes a fifth of the
+# time of the tests in debug mode. One frame is enough to name the line.
 asyncio.constants.DEBUG_STACK_DEPTH = 1
 
 
