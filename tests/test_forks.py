@@ -39,7 +39,7 @@ def run(tmp_path):
             check=False,
             timeout=100,
         )
-        return done.returncode, done.stdout
+        return done.returncode, done.stdout + done.stderr
 
     return run
 
@@ -121,7 +121,7 @@ def test_a_process_that_ends_is_no_success_and_its_test_is_named(run):
     assert "a forked process ended with status 7, in test_b.py::test_it" in said
 
 
-def test_a_test_that_hangs_where_no_signal_is_handled_is_named(run):
+def test_a_test_that_hangs_where_no_signal_is_handled_is_named_and_where_it_hangs(run):
     """pytest-timeout cannot end it."""
     text = """
     import signal, time
@@ -132,7 +132,8 @@ def test_a_test_that_hangs_where_no_signal_is_handled_is_named(run):
     """
     status, said = run("--hangs-after=1", "--timeout=0.5", test_a=PASSES, test_b=text)
     assert status == 2
-    assert "a forked process ended with status -9, in test_b.py::test_hangs" in said
+    assert "a forked process ended with status -6, in test_b.py::test_hangs" in said
+    assert 'test_b.py", line 6 in test_hangs' in said
 
 
 def test_each_process_has_ports_of_its_own_and_begins_what_no_other_has_begun(run, tmp_path):

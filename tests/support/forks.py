@@ -216,7 +216,7 @@ class Fork:
         if name != self._seen:
             self._seen, self._seen_at = name, now
         elif now - self._seen_at > self._session.config.getoption("hangs_after"):
-            os.kill(self._process, signal.SIGKILL)
+            os.kill(self._process, signal.SIGABRT)  # faulthandler writes where it hangs
 
     def _wait(self):
         _, status = os.waitpid(self._process, 0)

@@ -178,7 +178,12 @@ class Channel:
                 flight = end.step(self.peer.open(await self._more()))
 
     def close(self):
-        """Close the socket, and free the memory."""
+        """Close the socket, and free the memory.
+
+        A task may still read or write: uvloop would watch the descriptor of the closed socket, and never close.
+        """
+        self._loop.remove_reader(self.socket)
+        self._loop.remove_writer(self.socket)
         self.socket.close()
         self.peer.close()
 
