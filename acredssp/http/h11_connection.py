@@ -16,7 +16,7 @@ from urllib.parse import unquote
 from acredssp.aio import source_of, write_if_open
 from acredssp.errors import LimitExceeded
 from acredssp.http.cycle import ASGIApp, Message, Scope
-from acredssp.http.limits import MOST_AHEAD, HTTPLimits
+from acredssp.http.limits import HTTPLimits
 from acredssp.http.places import NO_PLACE
 from acredssp.http.served import STATE, ServedConnection
 
@@ -62,8 +62,6 @@ class H11Connection:
         self._http = ServerParser(limits.header_size)
         self._draining = False
         self._busy = False
-        self._ahead = 0
-        """How many requests in a row the client has sent without waiting for the answer to its previous request."""
         self._unread = 0
         """The size of the write buffer after the last write, or the smallest size that was seen since then."""
         self._left = False
@@ -161,16 +159,11 @@ class H11Connection:
         """Return the head of the next request; raises as `next_event`.
 
         A request that came together with its predecessor waits for its turn in the loop, since nothing else waits while
-        both buffers have room. After `MOST_AHEAD` such requests in a row, the connection ends. Otherwise a client that
-        sends thousands of requests and reads no answer would take the turns of all other clients.
+        both buffers have room.
         """
         event = self.event_at_hand()
         if event is h11.NEED_DATA:
-            self._ahead = 0
             return await self.next_event()
-        self._ahead += 1
-        if self._ahead > MOST_AHEAD:
-            return h11.ConnectionClosed()
         await asyncio.sleep(0)
         return event
 

@@ -1,4 +1,4 @@
-"""h11 for a server, with a bound on the chunks of a body, each of which costs as much as thousands of bytes.
+"""h11 for a server, with bounds on what costs more than its bytes: the chunks of a body, and requests sent ahead.
 
 What is no HTTP is refused in the same words by every server, and never in those of the parser, which quote the client.
 
@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import h11
 
+from acredssp.http.limits import MOST_AHEAD
 from acredssp.http.replies import NO_CODING, NO_HOST
 
 __all__ = ["NO_HTTP", "TOO_SMALL", "ChunkCount", "ServerParser", "too_large"]
@@ -19,6 +20,7 @@ _LEAST_SIZE: Final = 64
 """Bytes that further chunks must have on average. Even the lines around a sealed part have more than 200."""
 TOO_SMALL: Final = 400, "expected chunks of at least 64 bytes on average, got smaller chunks"
 _NOT_IMPLEMENTED: Final = 501
+_TOO_FAR_AHEAD: Final = 429, f"expected at most {MOST_AHEAD} requests ahead of the answers, got more"
 NO_HTTP: Final = 400, "expected a request of http/1.1, got something else"
 
 
@@ -54,6 +56,8 @@ class ServerParser(h11.Connection):
         super().__init__(h11.SERVER, header_size)
         self._header_size = header_size
         self._chunks = ChunkCount()
+        self._ahead = 0
+        """How many requests in a row had begun to come before the answer to the previous request was whole."""
         self.refusal = NO_HTTP
         """The status and the text of the refusal, after the client has sent bytes that are no HTTP."""
 
@@ -61,9 +65,12 @@ class ServerParser(h11.Connection):
         """Return h11's next event.
 
         Raises:
-            h11.RemoteProtocolError: The client breaks the rules of HTTP, or sends too many small chunks. `refusal` says
-                what to answer.
+            h11.RemoteProtocolError: The client breaks the rules of HTTP, sends too many small chunks, or too many
+                requests without waiting for answers. `refusal` says what to answer.
         """
+        if self._ahead > MOST_AHEAD:
+            self.refusal = _TOO_FAR_AHEAD
+            raise h11.RemoteProtocolError(_TOO_FAR_AHEAD[1])
         try:
             event = super().next_event()
         except h11.RemoteProtocolError as error:
@@ -77,6 +84,14 @@ class ServerParser(h11.Connection):
         elif type(event) is h11.Request:
             self._chunks = ChunkCount()
         return event
+
+    def start_next_cycle(self) -> None:
+        """Begin with the next request, and count it if it came ahead of the answer to the previous request.
+
+        A client that sends thousands of requests and reads no answer would take the turns of all other clients.
+        """
+        super().start_next_cycle()
+        self._ahead = self._ahead + 1 if self.trailing_data[0] else 0
 
     def _refusal_of(self, error: h11.RemoteProtocolError) -> tuple[int, str]:
         if error.error_status_hint == too_large(0)[0]:

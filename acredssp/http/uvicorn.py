@@ -111,8 +111,6 @@ class H11Protocol(h11_impl.H11Protocol):
     limits: ClassVar[HTTPLimits] = HTTPLimits()
     _credssp: _Connection
     _parser: ServerParser
-    _ahead = 0
-    """How many requests in a row the client has sent without waiting for the answer to its previous request."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """Begin the connection."""
@@ -130,14 +128,6 @@ class H11Protocol(h11_impl.H11Protocol):
         """Parse bytes."""
         super().data_received(data)
         self._credssp.in_head(self.conn.their_state is h11.IDLE)
-
-    def on_response_complete(self) -> None:
-        """Go on with the next request."""
-        came = self.conn.their_state is h11.DONE and self.conn.trailing_data[0]
-        self._ahead = self._ahead + 1 if came else 0
-        if self._ahead > MOST_AHEAD:
-            self._credssp.served.close()
-        super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's own words
         """Refuse bytes that are no HTTP. If an answer has begun already, end the connection instead."""
