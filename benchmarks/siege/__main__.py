@@ -123,7 +123,7 @@ def only(plan: Plan, options: argparse.Namespace) -> Plan:
         and each.loop in (options.loop or LOOPS)
         and (each.kind == "tls" or each.build in (options.build or builds_of(plan)))
     ]
-    handshakes = {each: count for each, count in plan.handshakes.items() if each in chosen}
+    handshakes = {each: options.handshakes or count for each, count in plan.handshakes.items() if each in chosen}
     return dataclasses.replace(plan, variants=chosen, handshakes=handshakes)
 
 
@@ -246,6 +246,7 @@ def main() -> int:
     parser.add_argument("--server", action="append", choices=OURS, help="only this one, beside bare TLS")
     parser.add_argument("--loop", action="append", choices=tuple(LOOPS), help="only this event loop")
     parser.add_argument("--build", action="append", choices=("interpreted", "compiled"), help="only this engine")
+    parser.add_argument("--handshakes", type=int, help="how many the memory of each server is watched for")
     parser.add_argument("--minutes", type=float, help="how long it may take")
     parser.add_argument("--check", action="store_true", help="a tenth, with bounds that no busy machine crosses")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
