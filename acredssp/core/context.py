@@ -32,7 +32,7 @@ Who calls: the driver in `aio`, the SSPI functions, the carriages, or a user's o
 import contextlib
 import functools
 from collections.abc import Mapping
-from typing import Final, NoReturn
+from typing import ClassVar, Final, NoReturn
 
 from acredssp.core.alerts import alert_for
 from acredssp.core.client import ClientHandshake
@@ -125,6 +125,9 @@ class SecurityContext:
         "tls",
         "trailing_data",
     )
+
+    _closes_behind_message: ClassVar[bool] = True
+    """Whether TLS is closed after a failure even where the peer gets an errorCode."""
 
     def __init__(
         self,
@@ -357,7 +360,10 @@ class SecurityContext:
         message = (last_words or self.handshake.farewell()) if up else b""
         closing = b""
         if self.tls is not None:
-            message, closing = _close(self.tls, message)
+            message = _last_record(self.tls, message)
+            if not message or self._closes_behind_message:
+                self.tls.close()
+                closing = self.tls.output()
         self._last_token = message or closing
         self._farewell = message + closing
 
@@ -631,20 +637,13 @@ def _refuse_records() -> NoReturn:
     )
 
 
-def _close(tls: TLSSession, message: bytes) -> tuple[bytes, bytes]:
-    """Encrypt a last message, and close TLS.
-
-    Returns:
-        The record of the message; and close_notify, or the alert that OpenSSL has made. Either is empty where TLS can
-        no longer send it.
-    """
+def _last_record(tls: TLSSession, message: bytes) -> bytes:
+    """Encrypt a last message; the record is empty where there is none, or where TLS can no longer send it."""
     tls.certificate_request = None
-    record = b""
     if message:
         with contextlib.suppress(CredSSPError):
-            record = tls.encrypt(message)
-    tls.close()
-    return record, tls.output()
+            return tls.encrypt(message)
+    return b""
 
 
 def _pin(certificate: bytes) -> str | None:

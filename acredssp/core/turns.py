@@ -32,6 +32,8 @@ An empty token stands for a peer that gave no token. Except where a server gives
 has ended the exchange: many servers refuse a logon in this way.
 """
 
+from typing import ClassVar
+
 from acredssp.core.client import ClientHandshake
 from acredssp.core.context import SecurityContext
 from acredssp.core.events import ChooseCertificate
@@ -55,6 +57,10 @@ class TurnTakingContext(SecurityContext):
     """
 
     __slots__ = ("_begins",)
+
+    _closes_behind_message: ClassVar[bool] = False
+    """The peer gets `last_token`, which leaves the close_notify out. OpenSSL would keep the session of each connection
+    that has closed, of which a client that has got a ticket could have it keep 20,480 of more than 1 KiB."""
 
     def __init__(self, handshake: ClientHandshake | ServerHandshake, tls: TLSSession, *, judge: bool = False) -> None:
         super().__init__(handshake, tls, judge=judge)

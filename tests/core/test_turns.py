@@ -1,6 +1,7 @@
 """A context that takes turns, with our own at the other end and with TLS alone: whole tokens, one each way."""
 
 import contextlib
+import gc
 import itertools
 import ssl
 
@@ -400,6 +401,16 @@ def test_a_wrong_password_is_refused_by_a_token(tls, mechanism, version):
     with pytest.raises(AuthenticationError) as refused:
         client.turn(refusal)
     assert refused.value.nt_status == (NTSTATUS.STATUS_LOGON_FAILURE if version in {3, 4, 6} else None)
+
+
+def test_openssl_keeps_no_session_of_a_logon_that_was_refused(policy):
+    """It would keep that of a connection that has closed, for two hours."""
+    ssl_context = tls_config.server_context_from_pem(policy, *pem())
+    client = client_side(policy, Password("wrong", "alice", "CONTOSO"))
+    with pytest.raises(AuthenticationError):
+        list(take_turns(client, server_side(policy, ssl_context=ssl_context)))
+    gc.collect()
+    assert ssl_context.session_stats()["number"] == 0
 
 
 def test_a_certificate_that_is_not_trusted_is_refused_by_an_alert(policy):
