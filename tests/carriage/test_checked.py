@@ -390,6 +390,28 @@ def test_a_result_beyond_the_contract_is_named(call, result, said):
     assert broken(getattr(handshake, call), *arguments) == f"carriage Faulty: {call}: {said}"
 
 
+@pytest.mark.parametrize("call", ["step", "resume"])
+def test_a_result_of_another_type_is_named(call):
+    _, handshake = by_hand(5)
+    arguments = () if call == "step" else (None, None)
+    assert broken(getattr(handshake, call), *arguments) == f"carriage Faulty: {call}: expected a StepResult, got int"
+
+
+def test_beside_bytes_that_were_not_taken_no_more_may_be_missing_than_fit():
+    size = 2**20 + 1
+    _, handshake = by_hand(StepResult(GO_ON, missing=1, extra=size))
+    said = "carriage Faulty: step: missing: expected 0 to 0, got 1"
+    assert broken(handshake.step, bytes(size)) == said
+
+
+def test_a_carriage_is_named_by_its_class():
+    class Derived(acredssp.RDP):
+        pass
+
+    said = "carriage Derived: step: expected a StepResult, got int"
+    assert broken(checked(Derived(), Handed(5)).step) == said
+
+
 def test_so_many_results_may_take_no_byte_and_not_one_more():
     _, handshake = by_hand(StepResult(GO_ON, extra=3))
     for _ in range(32):

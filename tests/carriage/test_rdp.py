@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from types import SimpleNamespace
 
 import pytest
 from support.engine import ALICE, CUTS, End, Script, converse, pem, session
@@ -13,9 +14,10 @@ from acredssp.carriage.base import TLS
 from acredssp.carriage.rdp import RDP, RDPState
 from acredssp.core.client import ClientHandshake
 from acredssp.core.context import SecurityContext
+from acredssp.core.results import StepResult
 from acredssp.core.server import ServerHandshake
 from acredssp.core.tls import TLSSession
-from acredssp.credentials import Deny
+from acredssp.credentials import DelegatedKind, Deny
 from acredssp.errors import (
     AccessDenied,
     CredSSPError,
@@ -225,6 +227,27 @@ def test_request_flags_are_sent():
     assert ConnectionRequest.decode(initiator(carriage).step().output).flags == carriage.request_flags
 
 
+@pytest.mark.parametrize(
+    ("delegated", "mode"),
+    [
+        (DelegatedKind.NOTHING, RequestFlags.RESTRICTED_ADMIN_MODE_REQUIRED),
+        (DelegatedKind.REMOTE_GUARD, RequestFlags.REDIRECTED_AUTHENTICATION_MODE_REQUIRED),
+        (DelegatedKind.PASSWORD, RequestFlags(0)),
+    ],
+)
+def test_the_mode_is_that_of_what_is_delegated_beside_the_carriages_flags(delegated, mode):
+    client = initiator(RDP(request_flags=RequestFlags(0x40)))
+    client.context.handshake.delegated = delegated
+    assert ConnectionRequest.decode(client.step().output).flags == mode | RequestFlags(0x40)
+
+
+def test_a_client_begins_and_leaves_what_has_come_already():
+    result = initiator().step(b"early")
+    assert (result.status, result.extra) == (SecurityStatus.SEC_I_CONTINUE_NEEDED, 5)
+    result = initiator().step()
+    assert (result.status, result.extra) == (SecurityStatus.SEC_I_CONTINUE_NEEDED, 0)
+
+
 def test_bare_tls_is_the_context_itself():
     context = initiator().context
     assert TLS().initiator(context) is TLS().acceptor(None, lambda _config: context) is context
@@ -258,6 +281,7 @@ def test_without_credssp_the_client_is_told_that_it_is_required(requested, carri
     assert caught.value.failure_code is FailureCode.HYBRID_REQUIRED_BY_SERVER
     assert caught.value.stage is Stage.NEGOTIATION
     assert (protocols or Protocols.RDP).names in caught.value.message
+    assert caught.value.hint == "enable network level authentication on the client"
     assert server.farewell == confirm(failure=5)
 
 
@@ -281,7 +305,11 @@ def test_a_failure_code_is_named(failure):
 @pytest.mark.parametrize(
     ("protocol", "said", "hint"),
     [
-        (None, "no protocol, and so standard rdp security", "network level authentication on the server"),
+        (
+            None,
+            "chose no protocol, and so standard rdp security, in place of credssp",
+            "network level authentication on the server",
+        ),
         (0, "chose RDP in place of credssp", "network level authentication on the server"),
         (1, "chose SSL in place of credssp", "network level authentication on the server"),
         (4, "chose RDSTLS in place of credssp", "network level authentication on the server"),
@@ -448,6 +476,32 @@ def test_what_follows_the_result_is_the_applications(cut):
     assert client.end.context.context.trailing_data == b"MCS Connect Response"
 
 
+def test_records_behind_the_result_are_left_as_they_are():
+    client = waiting_for_the_result()
+    client.peer.write(early_auth.encode(AuthorizationResult.SUCCESS))
+    first = bytes(client.peer.output())
+    client.peer.write(b"more")
+    more = bytes(client.peer.output())
+    result = client.end.context.step(first + more)
+    assert (result.status, result.extra) == (SecurityStatus.SEC_E_OK, len(more))
+
+
+def test_a_client_that_waits_for_the_result_goes_on():
+    client = waiting_for_the_result()
+    assert client.end.results[-1].status is SecurityStatus.SEC_I_CONTINUE_NEEDED
+
+
+@pytest.mark.interpreted_only("the handshake is given a context by hand")
+def test_the_result_goes_behind_what_tls_has_to_send():
+    server = acceptor(EX)
+    server.step(ConnectionRequest(requested_protocols=Protocols.HYBRID_EX).encode())
+    server.context = SimpleNamespace(
+        step=lambda _data: StepResult(SecurityStatus.SEC_E_OK, b"key update"),
+        tls=SimpleNamespace(encrypt=lambda data: b"sealed " + data),
+    )
+    assert server.step(b"").output == b"key updatesealed " + early_auth.encode(AuthorizationResult.SUCCESS)
+
+
 @pytest.mark.requirement("rdp.early-result")
 @pytest.mark.parametrize("piece", [1, 2, 3])
 def test_a_result_split_over_records(piece):
@@ -481,11 +535,12 @@ def tickets_by_hand(folder):
     return client, server, ticket
 
 
-def test_session_tickets_in_front_of_the_result_are_counted(tmp_path):
+@pytest.mark.parametrize("at_once", [1, 4])
+def test_session_tickets_in_front_of_the_result_are_counted(at_once, tmp_path):
     client, _, ticket = tickets_by_hand(tmp_path)
     with pytest.raises(LimitExceeded, match="too many tls records") as caught:
-        for taken in range(100):  # noqa: B007 - is looked at below
-            client.end.step(ticket(1))
+        for taken in range(0, 100, at_once):  # noqa: B007 - is looked at below
+            client.end.step(b"".join(ticket(1) for _ in range(at_once)))
     assert 40 < taken < 64
     assert caught.value.stage is Stage.EARLY_USER_AUTH
     assert client.end.context.state is RDPState.FAILED
@@ -553,6 +608,30 @@ def test_the_end_of_the_transport_inside_credssp():
     assert caught.value.stage is Stage.TLS
     with pytest.raises(PeerClosed):
         client.step(b"")
+
+
+def test_an_end_by_the_caller_has_no_words_of_its_own():
+    client, server = End(initiator()), End(acceptor())
+    list(converse(client, server))
+    server.context.fail(CredSSPError("ended"))
+    assert client.context.context.tls.read(server.context.farewell) == b""
+
+
+@pytest.mark.parametrize("stage", [None, Stage.TLS])
+def test_an_end_by_the_caller_has_the_stage_in_which_it_came_or_one_of_its_own(stage):
+    waits, talks = waiting_for_the_result().end.context, initiator()
+    talks.step()
+    talks.step(confirm(2))
+    for client, usual in (waits, Stage.EARLY_USER_AUTH), (talks, Stage.TLS):
+        error = CredSSPError("ended")
+        error.stage = stage
+        client.fail(error)
+        assert error.stage is (stage or usual)
+
+
+def test_a_first_byte_that_many_protocols_have_asks_for_one_byte_more():
+    result = acceptor().step(b"\x12")
+    assert (result.status, result.missing, result.extra) == (SecurityStatus.SEC_E_INCOMPLETE_MESSAGE, 1, 1)
 
 
 def test_the_end_of_the_transport_instead_of_the_result():

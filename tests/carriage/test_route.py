@@ -8,13 +8,15 @@ from support.engine import CUTS, End, converse
 from support.logon import ALICE, server_tls
 from support.logon import client as client_end
 
+from acredssp.carriage.base import PassedOn
 from acredssp.carriage.rdp import RDP, RDPState
-from acredssp.carriage.routes import RDPRoute
+from acredssp.carriage.routes import Passthrough, RDPRoute
 from acredssp.config import ServerConfig
 from acredssp.core.events import LookupCredential, Route
 from acredssp.credentials import Deny, Password
 from acredssp.errors import (
     AccessDenied,
+    AuthenticationError,
     CredSSPError,
     LocalProtocolError,
     NegotiationFailure,
@@ -22,7 +24,8 @@ from acredssp.errors import (
     RemoteProtocolError,
 )
 from acredssp.policy import Policy
-from acredssp.status import SecurityStatus, Stage
+from acredssp.status import NTSTATUS, SecurityStatus, Stage
+from acredssp.wire.preconnection import PreconnectionPDU
 from acredssp.wire.x224 import ConnectionConfirm, ConnectionRequest, FailureCode, Protocols, ResponseFlags
 
 TOKEN = "tsv://MS Terminal Services Plugin.1.Desktops"
@@ -143,6 +146,7 @@ def test_a_failure_code_is_sent_as_it_is(code):
         acceptor.resume(event, code)
     assert caught.value.failure_code is code
     assert caught.value.stage is Stage.NEGOTIATION
+    assert caught.value.message == "the connection was turned away by the server's route"
     assert ConnectionConfirm.decode(acceptor.farewell).failure_code is code
 
 
@@ -152,9 +156,32 @@ def test_whatever_is_no_route_closes_without_a_word(answer):
     with pytest.raises(AccessDenied) as caught:
         acceptor.resume(event, answer)
     assert caught.value.stage is Stage.NEGOTIATION
+    assert caught.value.nt_status is NTSTATUS.STATUS_ACCESS_DENIED
     assert acceptor.farewell == acceptor.last_token == b""
     with pytest.raises(AccessDenied):
         acceptor.step(b"")
+
+
+PDU = PreconnectionPDU(id=7, blob="desktops")
+
+
+def receive(_reader, _writer):
+    pytest.fail("a sans-IO user looks at passed_on")
+
+
+@pytest.mark.parametrize(
+    ("pdu", "wanted", "front"), [(None, False, b""), (None, True, b""), (PDU, False, b""), (PDU, True, PDU.encode())]
+)
+def test_a_connection_is_passed_on_with_its_request_and_with_the_preconnection_pdu_where_it_is_wanted(
+    pdu, wanted, front
+):
+    acceptor = RDP(route=nobody, allow_preconnection=True).acceptor(LISTENER)
+    assert acceptor.passed_on is None
+    event = acceptor.step((pdu.encode() if pdu else b"") + REQUEST).event
+    result = acceptor.resume(event, Passthrough(receive, preconnection=wanted), b"early")
+    assert acceptor.passed_on == PassedOn(receive, front + REQUEST)
+    assert (result.status, result.output, result.extra) == (SecurityStatus.SEC_E_OK, b"", 5)
+    assert acceptor.state is RDPState.DONE
 
 
 @pytest.mark.parametrize("answer", [CHOSEN, FailureCode.SSL_NOT_ALLOWED_BY_SERVER], ids=["config", "code"])
@@ -211,8 +238,29 @@ def test_an_end_while_the_answer_is_due_is_one_of_the_negotiation(end):
         (lambda: RDPRoute("target"), "config"),
         (functools.partial(RDPRoute, CHOSEN, hybrid_ex="yes"), "hybrid_ex"),
         (functools.partial(RDPRoute, CHOSEN, response_flags=1), "response_flags"),
+        (lambda: Passthrough("target"), "connected"),
+        (lambda: Passthrough(None), "connected"),
+        (functools.partial(Passthrough, receive, preconnection=1), "preconnection"),
     ],
 )
 def test_an_option_of_another_type_is_refused_by_its_name(make, name):
     with pytest.raises(TypeError, match=f"{name}: expected"):
         make()
+
+
+@pytest.mark.parametrize("flags", [None, ResponseFlags(0)])
+def test_a_route_has_flags_of_its_own_or_none(flags):
+    assert RDPRoute(CHOSEN, response_flags=flags).response_flags is flags
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_a_connection_may_be_passed_on_to_whatever_can_be_called(wanted):
+    assert Passthrough(receive, preconnection=wanted).connected is receive
+
+
+def test_with_hybrid_ex_a_user_who_is_not_known_is_refused_by_the_logon_and_not_by_the_result():
+    client, server = client_end(carriage=CLIENT), End(RDP(hybrid_ex=True).acceptor(LISTENER), lambda _event: None)
+    with pytest.raises(AuthenticationError) as caught:
+        list(converse(client, server))
+    assert caught.value.nt_status is NTSTATUS.STATUS_LOGON_FAILURE
+    assert caught.value.stage is not Stage.EARLY_USER_AUTH
