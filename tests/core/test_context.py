@@ -13,7 +13,7 @@ from acredssp.core import context as context_module
 from acredssp.core.binding import client_value
 from acredssp.core.client import ClientHandshake
 from acredssp.core.context import SecurityContext
-from acredssp.core.events import JudgeCertificate, LookupCredential
+from acredssp.core.events import ChooseCertificate, JudgeCertificate, LookupCredential
 from acredssp.core.results import HandshakeInfo
 from acredssp.core.server import ServerHandshake
 from acredssp.core.states import State
@@ -701,6 +701,17 @@ def test_the_certificate_is_judged_before_anything_of_the_logon_leaves(policy, a
         flight = client.step(server.step(flight)).output
     assert client.state is State.NEGO_TOKEN
     assert client.handshake.certified is (answer is True), "only True vouches for the server"
+
+
+@pytest.mark.parametrize(
+    ("of", "named"), [(JudgeCertificate, "another JudgeCertificate"), (ChooseCertificate, "a Choose")]
+)
+def test_an_answer_to_another_event_is_told_which_event_it_answers(policy, of, named):
+    client = client_context(policy, judge=True)
+    event, _ = judging(client, End(server_context(policy)))
+    with pytest.raises(LocalProtocolError, match=f"the pending JudgeCertificate, got one to {named}"):
+        client.resume(of(()), True)
+    assert client.resume(event, True).status == CONTINUE, "nothing changed"
 
 
 @pytest.mark.parametrize("answer", [None, 1, 0, "trusted", Deny()])
