@@ -606,6 +606,7 @@ def test_the_end_of_the_transport_inside_credssp():
     with pytest.raises(PeerClosed) as caught:
         client.receive_eof()
     assert caught.value.stage is Stage.TLS
+    assert caught.value.hint is None, "the server has spoken RDP"
     with pytest.raises(PeerClosed):
         client.step(b"")
 
