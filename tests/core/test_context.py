@@ -37,7 +37,7 @@ from acredssp.status import NTSTATUS, SecurityStatus, Stage
 from acredssp.wire import der, early_auth, tls_record, ts_credentials
 from acredssp.wire.first_bytes import OTHER_SIDE_RDP
 from acredssp.wire.ts_request import TSRequest
-from acredssp.wire.x509 import pin_of
+from acredssp.wire.x509 import pin_of, subject_public_key
 
 NONCE = bytes(32)
 INCOMPLETE = SecurityStatus.SEC_E_INCOMPLETE_MESSAGE
@@ -522,6 +522,28 @@ def test_a_protocol_error_leaves_close_notify_alone(policy):
     assert server.last_token == server.farewell
     assert receive(peer, server.farewell) == b""
     assert peer.peer_closed
+
+
+def test_where_tls_has_ended_there_are_no_last_words(policy):
+    server = server_context(policy)
+    over_tls(server, policy)
+    server.tls.close()
+    server.tls.output()
+    server.fail(RemoteProtocolError("for a reason of its own"), b"last words")
+    assert server.last_token == server.farewell == b""
+    with pytest.raises(RemoteProtocolError, match="for a reason of its own"):
+        server.step(b"")
+
+
+def test_the_key_is_that_of_the_certificate_that_an_sni_callback_has_chosen(policy):
+    """Also where the listener's own certificate is known already."""
+    listener, chosen = (tls_config.server_context_from_pem(policy, *pem(kind)) for kind in ("rsa", "ec"))
+    listener.sni_callback = lambda tls, _name, _context: setattr(tls, "context", chosen)
+    server = SecurityContext(ServerHandshake(Script(b"s1", b""), policy), TLSSession(listener, server_side=True))
+    listeners = server.own_chain
+    over_tls(server, policy)
+    assert server.own_chain == tls_config.chain_of(pem("ec")[0]) != listeners
+    assert server.handshake.public_key == subject_public_key(server.own_chain[0])
 
 
 @pytest.mark.requirement("tls.alerts")

@@ -252,6 +252,27 @@ def test_a_flight_in_clear_in_crumbs_is_refused_at_the_record_that_is_too_many(s
     check(end, [], repacked(flight, 1), CUTS[cut])
 
 
+def test_a_flight_in_clear_in_crumbs_is_refused_in_one_go_too(side, policy):
+    """The call goes around for as often as the crumbs before have left room for few records."""
+    end, _, flight = first_flight(side, policy)
+    crumbs = repacked(flight, 1)
+    place = first_refused(crumbs)
+    end.step(b"".join(crumbs[:40]))
+    with pytest.raises(LimitExceeded):
+        end.step(b"".join(crumbs[40 : place + 1]))
+
+
+def test_a_long_record_behind_the_one_that_is_too_many_does_not_earn_what_that_lacks():
+    end, _, flight = first_flight("client", POLICIES["tls12"])
+    crumbs = repacked(flight, 1)
+    place = first_refused(crumbs)
+    end.step(b"".join(crumbs[:place]))
+    message = b"".join(crumb[5:] for crumb in crumbs[place + 1 :])
+    assert len(message) > 2 * SMALLEST
+    with pytest.raises(LimitExceeded):
+        end.step(crumbs[place] + bytes((HANDSHAKE, 3, 3)) + len(message).to_bytes(2, "big") + message)
+
+
 @pytest.mark.parametrize("cut", CUTS)
 def test_a_flight_in_clear_may_be_cut_into_few_pieces(side, policy, cut):
     end, peer, flight = first_flight(side, policy)
