@@ -488,6 +488,26 @@ def test_plaintext_behind_auth_info_is_the_applications(policy):
     assert receive(server.tls, second) == b"the next record"
 
 
+def test_a_part_of_a_request_that_looks_like_a_request_is_a_part(policy):
+    inside = request(nego_token=b"token")
+    message = request(nego_token=inside)
+    assert message.endswith(inside)
+    server = server_context(policy)
+    peer = over_tls(server, policy)
+    for piece in message[: -len(inside)], inside:
+        server.step(send(peer, piece))
+    assert server.handshake.mechanism.got == [inside]
+
+
+def test_a_request_behind_the_end_of_tls_in_one_call_is_answered_by_that_call():
+    server, peer = server_context(POLICIES["tls13"]), session("rsa", POLICIES["tls13"], server_side=False)
+    peer.handshake(b"")
+    assert peer.handshake(server.step(peer.output()).output)
+    peer.write(request(nego_token=b"c1"))
+    result = server.step(peer.output())
+    assert (result.extra, TSRequest.decode(receive(peer, result.output)).nego_token) == (0, b"s1")
+
+
 @pytest.mark.requirement("codec.size")
 def test_a_message_that_announces_too_much_is_refused_before_it_is_there(policy):
     client = client_context(policy)

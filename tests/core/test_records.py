@@ -171,6 +171,21 @@ def test_records_of_512_bytes_earn_just_what_they_cost(side, policy):
     target.check([target.send(b"\0") for _ in crumbs])
 
 
+def test_the_record_that_uses_up_the_last_of_the_room_is_taken_and_no_record_behind_it(side, policy):
+    target, sent = Target(side, policy), 0
+    room = MOST * SMALLEST + sum(len(record) - SMALLEST for record in target.heard)
+    overhead = len(Target(side, policy).crumbs()[0]) - 1
+    while room > SMALLEST - overhead - 1:
+        record = target.send(HUGE[sent : sent + 1])
+        feed(target.end, record, whole)
+        sent, room = sent + 1, room + len(record) - SMALLEST
+    last = target.send(HUGE[sent : sent + SMALLEST - room - overhead])
+    assert room + len(last) == SMALLEST
+    feed(target.end, last, whole)
+    with pytest.raises(LimitExceeded):
+        feed(target.end, target.send(b"\0"), whole)
+
+
 def test_a_request_that_fits_into_64_records_is_a_message_like_any_other(policy):
     target = Target("server", policy)
     message = TSRequest(6, nego_token=b"c1" * 10).encode()
