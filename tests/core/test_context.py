@@ -492,11 +492,29 @@ def test_a_part_of_a_request_that_looks_like_a_request_is_a_part(policy):
     inside = request(nego_token=b"token")
     message = request(nego_token=inside)
     assert message.endswith(inside)
-    server = server_context(policy)
+    server = server_context(policy, b"s1", b"s2", b"")
     peer = over_tls(server, policy)
-    for piece in message[: -len(inside)], inside:
+    for piece in message[: -len(inside)], inside, request(nego_token=b"next"):
         server.step(send(peer, piece))
-    assert server.handshake.mechanism.got == [inside]
+    assert server.handshake.mechanism.got == [inside, b"next"]
+
+
+def test_a_token_that_needs_no_answer_and_the_request_behind_it_are_taken_by_one_call(policy):
+    client, server = ends(policy)
+    flight = client.step(b"")
+    while client.context.state is not State.PUB_KEY_AUTH:
+        flight = client.step(server.step(flight))
+    token = server.context.tls.encrypt(request(nego_token=b"one more"))
+    result = client.context.step(token + server.step(flight))
+    assert (client.context.state, result.extra) == (State.ESTABLISHED, 0)
+
+
+def test_room_may_be_used_up_and_not_more(policy):
+    server = server_context(policy)
+    server.count_records(64, 0)
+    server.count_records(1, 512)
+    with pytest.raises(LimitExceeded):
+        server.count_records(1, 511)
 
 
 def test_a_request_behind_the_end_of_tls_in_one_call_is_answered_by_that_call():
