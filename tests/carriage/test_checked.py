@@ -370,31 +370,32 @@ def test_a_step_and_an_answer_may_come_without_bytes():
 @pytest.mark.interpreted_only("a compiled StepResult takes no field of another type")
 @pytest.mark.parametrize("call", ["step", "resume"])
 @pytest.mark.parametrize(
-    ("result", "said"),
+    ("status", "fields", "said"),
     [
-        (None, "expected a StepResult, got NoneType"),
-        ((GO_ON, {"output": "out"}), "output: expected bytes or bytearray or memoryview, got str"),
-        ((GO_ON, {"event": 5}), "event: expected Question or None, got int"),
-        ((GO_ON, {"extra": "1"}), "extra: expected int, got str"),
-        ((GO_ON, {"extra": -1}), "extra: expected 0 to 3, got -1"),
-        ((GO_ON, {"extra": 4}), "extra: expected 0 to 3, got 4"),
-        ((GO_ON, {"missing": -1}), "missing: expected 0 to 1048576, got -1"),
-        ((GO_ON, {"missing": 2**20 + 1}), "missing: expected 0 to 1048576, got 1048577"),
-        ((GO_ON, {"missing": 2**20 - 2, "extra": 3}), "missing: expected 0 to 1048573, got 1048574"),
-        ((DONE, {}), "expected an established context for SEC_E_OK, got TLS"),
+        (GO_ON, {"output": "out"}, "output: expected bytes or bytearray or memoryview, got str"),
+        (GO_ON, {"event": 5}, "event: expected Question or None, got int"),
+        (GO_ON, {"extra": "1"}, "extra: expected int, got str"),
+        (GO_ON, {"extra": -1}, "extra: expected 0 to 3, got -1"),
+        (GO_ON, {"extra": 4}, "extra: expected 0 to 3, got 4"),
+        (GO_ON, {"missing": -1}, "missing: expected 0 to 1048576, got -1"),
+        (GO_ON, {"missing": 2**20 + 1}, "missing: expected 0 to 1048576, got 1048577"),
+        (GO_ON, {"missing": 2**20 - 2, "extra": 3}, "missing: expected 0 to 1048573, got 1048574"),
+        (DONE, {}, "expected an established context for SEC_E_OK, got TLS"),
     ],
 )
-def test_a_result_beyond_the_contract_is_named(call, result, said):
-    _, handshake = by_hand(StepResult(result[0], **result[1]) if result else None)
+def test_a_result_beyond_the_contract_is_named(call, status, fields, said):
+    _, handshake = by_hand(StepResult(status, **fields))
     arguments = (b"abc",) if call == "step" else (None, None, b"abc")
     assert broken(getattr(handshake, call), *arguments) == f"carriage Faulty: {call}: {said}"
 
 
 @pytest.mark.parametrize("call", ["step", "resume"])
-def test_a_result_of_another_type_is_named(call):
-    _, handshake = by_hand(5)
-    arguments = () if call == "step" else (None, None)
-    assert broken(getattr(handshake, call), *arguments) == f"carriage Faulty: {call}: expected a StepResult, got int"
+@pytest.mark.parametrize(("result", "kind"), [(None, "NoneType"), (5, "int")])
+def test_a_result_of_another_type_is_named(call, result, kind):
+    _, handshake = by_hand(result)
+    arguments = (b"abc",) if call == "step" else (None, None, b"abc")
+    said = f"carriage Faulty: {call}: expected a StepResult, got {kind}"
+    assert broken(getattr(handshake, call), *arguments) == said
 
 
 def test_beside_bytes_that_were_not_taken_no_more_may_be_missing_than_fit():

@@ -253,11 +253,6 @@ def test_a_route_has_flags_of_its_own_or_none(flags):
     assert RDPRoute(CHOSEN, response_flags=flags).response_flags is flags
 
 
-@pytest.mark.parametrize("wanted", [False, True])
-def test_a_connection_may_be_passed_on_to_whatever_can_be_called(wanted):
-    assert Passthrough(receive, preconnection=wanted).connected is receive
-
-
 def test_with_hybrid_ex_a_user_who_is_not_known_is_refused_by_the_logon_and_not_by_the_result():
     client, server = client_end(carriage=CLIENT), End(RDP(hybrid_ex=True).acceptor(LISTENER), lambda _event: None)
     with pytest.raises(AuthenticationError) as caught:

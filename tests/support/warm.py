@@ -171,9 +171,8 @@ class _Nursery:
 def _import():
     package = importlib.import_module("acredssp")
     modules = [module.name for module in pkgutil.walk_packages(package.__path__, "acredssp.")]
-    sys.modules["prometheus_client"] = (
-        None  # it reads the environment when it is imported, so each program imports it by itself
-    )
+    # This library reads the environment when it is imported, so each program imports the library by itself.
+    sys.modules["prometheus_client"] = None
     for name in [*modules, *CLIENTS]:
         if not name.endswith("__main__"):
             with contextlib.suppress(ImportError):  # a program that needs the module fails by itself
