@@ -127,7 +127,7 @@ class SecurityContext:
     )
 
     _closes_behind_message: ClassVar[bool] = True
-    """Whether TLS is closed after a failure even where the peer gets an errorCode."""
+    """Whether a failed context closes TLS behind an errorCode. A context that fails without an errorCode closes TLS."""
 
     def __init__(
         self,
@@ -638,7 +638,7 @@ def _refuse_records() -> NoReturn:
 
 
 def _last_record(tls: TLSSession, message: bytes) -> bytes:
-    """Encrypt a last message; the record is empty where there is none, or where TLS can no longer send it."""
+    """Return the record of the last message. It is empty if there is no message, or if TLS can send nothing more."""
     tls.certificate_request = None
     if message:
         with contextlib.suppress(CredSSPError):

@@ -59,8 +59,9 @@ class TurnTakingContext(SecurityContext):
     __slots__ = ("_begins",)
 
     _closes_behind_message: ClassVar[bool] = False
-    """The peer gets `last_token`, which leaves the close_notify out. OpenSSL would keep the session of each connection
-    that has closed, of which a client that has got a ticket could have it keep 20,480 of more than 1 KiB."""
+    """The peer would not get the close_notify, since `last_token` ends with the errorCode. To close TLS has a cost: the
+    client has a session ticket, and OpenSSL keeps the session of a closed connection with a ticket. These are up to
+    20,480 sessions of more than 1 KiB each."""
 
     def __init__(self, handshake: ClientHandshake | ServerHandshake, tls: TLSSession, *, judge: bool = False) -> None:
         super().__init__(handshake, tls, judge=judge)

@@ -1,4 +1,6 @@
-"""h11 for a server, with bounds on what costs more than its bytes: the chunks of a body, and requests sent ahead.
+"""h11 for a server, with two more bounds: on the chunks of a body, and on the requests that a client sends ahead.
+
+Each chunk, and each request, costs the server as much as thousands of bytes do.
 
 What is no HTTP is refused in the same words by every server, and never in those of the parser, which quote the client.
 
@@ -57,7 +59,7 @@ class ServerParser(h11.Connection):
         self._header_size = header_size
         self._chunks = ChunkCount()
         self._ahead = 0
-        """How many requests in a row had begun to come before the answer to the previous request was whole."""
+        """How many consecutive requests began to come before the server had answered the previous request."""
         self.refusal = NO_HTTP
         """The status and the text of the refusal, after the client has sent bytes that are no HTTP."""
 
@@ -86,9 +88,10 @@ class ServerParser(h11.Connection):
         return event
 
     def start_next_cycle(self) -> None:
-        """Begin with the next request, and count it if it came ahead of the answer to the previous request.
+        """Get ready for the next request. If its first bytes are here already, count it as sent ahead.
 
-        A client that sends thousands of requests and reads no answer would take the turns of all other clients.
+        Without a bound on this count, a client that sends thousands of requests and reads no answer would take the
+        turns of all other clients.
         """
         super().start_next_cycle()
         self._ahead = self._ahead + 1 if self.trailing_data[0] else 0

@@ -8,8 +8,8 @@ from acredssp.http.opening import DEFAULT_LIMIT
 __all__ = ["MOST_AHEAD", "HTTPLimits"]
 
 MOST_AHEAD: Final = 16
-"""How many requests in a row a client may send without waiting for the answer to its previous request. The server ends
-the connection of a client that sends more."""
+"""The most consecutive requests that a client may send before it has the answer to the previous request. If a client
+sends more, the server ends the connection."""
 _MOST_SECONDS: Final = 10_000_000
 
 

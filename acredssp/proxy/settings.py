@@ -221,7 +221,7 @@ _Seconds: TypeAlias = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=
 _Count: TypeAlias = Annotated[int, Field(ge=1)]
 _MaybeEmpty: TypeAlias = Annotated[str, AfterValidator(_printable)]
 Line: TypeAlias = Annotated[str, Field(min_length=1), AfterValidator(_printable)]
-"""A text that is not empty and has printable characters alone, so that it fits in one line, as of an .rdp file."""
+"""A text with at least one character and with printable characters only. It fits into one line of an .rdp file."""
 
 
 # --- the file ---

@@ -92,7 +92,7 @@ async def flood(peer, transport):
 async def end_of_flood(peer, sending):
     """Read all answers, so that the rest of the flood is taken; then have a word come back.
 
-    One task reads from the first to the last: a loop loses what it had read for a task that is cancelled.
+    One task reads all of the bytes. The loop loses what it has read for a task that is cancelled.
     """
     word = b"still there"
     async with asyncio.TaskGroup() as group:

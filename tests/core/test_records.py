@@ -268,7 +268,7 @@ def test_a_flight_in_clear_in_crumbs_is_refused_at_the_record_that_is_too_many(s
 
 
 def test_a_flight_in_clear_in_crumbs_is_refused_in_one_go_too(side, policy):
-    """The call goes around for as often as the crumbs before have left room for few records."""
+    """The crumbs of the first call leave room for few records, so the second call counts records in several rounds."""
     end, _, flight = first_flight(side, policy)
     crumbs = repacked(flight, 1)
     place = first_refused(crumbs)

@@ -404,7 +404,7 @@ def test_a_wrong_password_is_refused_by_a_token(tls, mechanism, version):
 
 
 def test_openssl_keeps_no_session_of_a_logon_that_was_refused(policy):
-    """It would keep that of a connection that has closed, for two hours."""
+    """If the server had closed TLS, OpenSSL would keep the session for two hours."""
     ssl_context = tls_config.server_context_from_pem(policy, *pem())
     client = client_side(policy, Password("wrong", "alice", "CONTOSO"))
     with pytest.raises(AuthenticationError):

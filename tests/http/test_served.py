@@ -214,7 +214,7 @@ async def test_pipelined_requests_are_answered_in_their_order(server):
 
 
 LEFT = [401] * 17 + [429]
-"""What a client gets at most that sends more requests ahead. The first request is ahead of no answer."""
+"""The most answers that a client gets if it sends more than 17 requests at once. The first of them is not ahead."""
 
 
 async def statuses_of(server, sent, count):
