@@ -136,6 +136,16 @@ def test_close_says_good_bye_only_once(server_context):
     assert not client.output()
 
 
+@VERSIONS
+def test_closing_again_leaves_what_has_not_been_read(policy, server_context):
+    client, server = pair(policy, server_context)
+    client.close()
+    flight = server.encrypt(b"one") + server.encrypt(b"two")
+    assert client.decrypt(flight, most=1) == (b"one", True)
+    client.close()
+    assert client.decrypt(b"") == (b"two", False)
+
+
 def test_close_before_the_handshake_is_harmless(server_context):
     session = TLSSession(server_context, server_side=True)
     session.close()
@@ -453,7 +463,16 @@ def test_decrypt_takes_any_cut(policy, server_context, cut):
 @pytest.mark.parametrize("again", [True, False], ids=["next_call", "given_back"])
 @pytest.mark.parametrize(
     ("length", "most", "a_call"),
-    [(1, 3, 3), (1, 7, 7), (1, 6, 6), (16_384, 2**20, 2), (10_000, 2**20, 2), (5_000, 2**20, 4)],
+    [
+        (1, 3, 3),
+        (1, 7, 7),
+        (1, 6, 6),
+        (5_000, 3, 3),
+        (16_384, 2**20, 2),
+        (10_000, 2**20, 2),
+        (8_192, 2**20, 3),  # two of them leave just the room of the longest
+        (5_000, 2**20, 4),
+    ],
 )
 def test_decrypt_leaves_what_is_behind_the_most_records_and_what_has_no_room(
     policy, server_context, again, length, most, a_call
@@ -467,6 +486,35 @@ def test_decrypt_leaves_what_is_behind_the_most_records_and_what_has_no_room(
         del records[:a_call]
         assert more is bool(records)
         flight = b"" if again else flight[len(flight) - server.give_back() :] if more else b""
+    assert server.give_back() == 0
+
+
+@VERSIONS
+def test_decrypt_takes_no_more_of_the_longest_records_than_it_is_asked_for(policy, server_context):
+    client, server = pair(policy, server_context)
+    assert into(server, client.encrypt(bytes(5 * 16_384)), 18 * 16_384, most=3) == (bytes(3 * 16_384), True)
+    assert into(server, b"", 18 * 16_384) == (bytes(2 * 16_384), False)
+
+
+@VERSIONS
+@pytest.mark.parametrize("missing", [0, 1])
+def test_decrypt_begins_a_portion_of_small_records_where_there_is_room_for_the_longest(policy, server_context, missing):
+    client, server = pair(policy, server_context)
+    record = client.encrypt(bytes(100))
+    portions = 2 * (2**16 // len(record)) + 1
+    buffer = memoryview(bytearray(portions * 100 + 16_384 - missing))
+    records = [record, *(client.encrypt(bytes(100)) for _ in range(1, portions))]
+    data, more = server.decrypt(b"".join(records) + client.encrypt(bytes(16_384)), buffer)
+    assert data.obj is buffer.obj
+    assert (len(data), more) == ((portions * 100, True) if missing else (len(buffer), False))
+
+
+@VERSIONS
+def test_decrypt_needs_no_buffer_for_a_few_small_records(policy, server_context):
+    client, server = pair(policy, server_context)
+    buffer = memoryview(bytearray(2**16))
+    assert server.decrypt(client.encrypt(b"a") + client.encrypt(b"b"), buffer) == (b"ab", False)
+    assert not any(buffer)
 
 
 ALL_SIZES = [
@@ -476,6 +524,7 @@ ALL_SIZES = [
     (1, *(1_000,) * 99),
     (3_000, 1, 9),
     (16_384, 16_384, 5, 16_384, 1, 16_384, 16_384),
+    (16_384, 16_384, 16_383, 16_384),
     (*(16_384,) * 9, 700),
     (16_384, *(300,) * 200),
     (*(400,) * 156, *(16_384,) * 3),
@@ -525,8 +574,8 @@ def test_read_takes_all_that_is_behind_the_end_of_a_record_that_began_earlier(po
     assert server.peer_closed
 
 
-@pytest.mark.parametrize("count", [1, 2, 20])
-def test_read_takes_all_records_behind_a_ticket(server_context, count):
+def pair_with_a_ticket(server_context):
+    """A client and a server after the handshake, and the server's ticket for the client."""
     client = TLSSession(tls_config.client_context(TLS13), server_side=False, server_hostname="localhost")
     server = session_with_ticket(server_context)
     client.handshake()
@@ -535,27 +584,70 @@ def test_read_takes_all_records_behind_a_ticket(server_context, count):
     assert server.handshake(client.output())
     ticket = server.output()
     assert ticket
+    return client, server, ticket
+
+
+@pytest.mark.parametrize("count", [1, 2, 20])
+def test_read_takes_all_records_behind_a_ticket(server_context, count):
+    client, server, ticket = pair_with_a_ticket(server_context)
     records = [random.Random(number).randbytes(100) for number in range(count)]
     assert client.read(ticket + b"".join(map(server.encrypt, records))) == b"".join(records)
 
 
+@pytest.mark.parametrize("more", [-1, 0, 1])
+def test_decrypt_takes_a_record_that_is_as_long_as_the_ticket_before_the_others(server_context, more):
+    """The records of the call seem to be over then, by what the first of them took."""
+    client, server, ticket = pair_with_a_ticket(server_context)
+    overhead = 22  # header, content type and tag (RFC 8446 5.2)
+    records = [bytes(5_000), bytes(6_000), bytes(len(ticket) - overhead + more)]
+    assert into(client, ticket + b"".join(map(server.encrypt, records))) == (b"".join(records), False)
+
+
+BEHIND = [(10,), (100,) * 900, (5_000, 4_000, 3_000), (16_384,) * 5]
+"""Sizes of the records behind which something else comes: one, many small ones, large ones, those of the largest size."""
+
+
 @VERSIONS
-def test_decrypt_says_when_there_is_more_to_look_at_than_plaintext(policy, server_context):
+@pytest.mark.parametrize("sizes", BEHIND, ids=lambda sizes: f"{len(sizes)}_records_{sizes[0]}")
+def test_decrypt_says_when_there_is_more_to_look_at_than_plaintext(policy, server_context, sizes):
     client, server = pair(policy, server_context)
-    client.write(b"last words")
+    records = [random.Random(size).randbytes(size) for size in sizes]
+    flight = b"".join(map(client.encrypt, records))
     client.close()
-    assert into(server, client.output() + b"behind") == (b"last words", True)
+    assert into(server, flight + client.output() + b"behind", 18 * 16_384) == (b"".join(records), True)
     assert server.peer_closed
     assert server.give_back() == 0
 
 
 @VERSIONS
-def test_decrypt_keeps_what_came_before_a_fault(policy, server_context):
+@pytest.mark.parametrize("sizes", BEHIND, ids=lambda sizes: f"{len(sizes)}_records_{sizes[0]}")
+def test_a_close_notify_at_the_end_of_a_call_is_more_to_look_at(policy, server_context, sizes):
     client, server = pair(policy, server_context)
-    good, bad = client.encrypt(b"good"), bytearray(client.encrypt(b"bad"))
+    flight = b"".join(client.encrypt(bytes(size)) for size in sizes)
+    client.close()
+    assert into(server, flight + client.output(), 18 * 16_384) == (bytes(sum(sizes)), True)
+    assert server.peer_closed
+
+
+@VERSIONS
+@pytest.mark.parametrize("sizes", BEHIND, ids=lambda sizes: f"{len(sizes)}_records_{sizes[0]}")
+def test_half_a_record_at_the_end_of_a_call_is_nothing_to_look_at(policy, server_context, sizes):
+    client, server = pair(policy, server_context)
+    flight = b"".join(client.encrypt(bytes(size)) for size in sizes)
+    last = client.encrypt(bytes(5_000))
+    assert into(server, flight + last[:2_000], 18 * 16_384) == (bytes(sum(sizes)), False)
+    assert into(server, last[2_000:]) == (bytes(5_000), False)
+
+
+@VERSIONS
+@pytest.mark.parametrize("sizes", BEHIND, ids=lambda sizes: f"{len(sizes)}_records_{sizes[0]}")
+def test_decrypt_keeps_what_came_before_a_fault(policy, server_context, sizes):
+    client, server = pair(policy, server_context)
+    records = [random.Random(size).randbytes(size) for size in sizes]
+    good, bad = b"".join(map(client.encrypt, records)), bytearray(client.encrypt(b"bad"))
     bad[-1] ^= 1
     assert server.fault is None
-    assert into(server, good + bad) == (b"good", True)
+    assert into(server, good + bad, 18 * 16_384) == (b"".join(records), True)
     assert server.fault.security_status is SecurityStatus.SEC_E_MESSAGE_ALTERED
     assert server.has_output  # the alert
     assert server.alert == bytes((2, 20))  # bad_record_mac
