@@ -100,6 +100,7 @@ class Sealer:
 
 
 def new_keys() -> str:
-    """Return new keys as a text: one for names, and one that seals."""
-    lines = [f"{identity}:{base64.b64encode(secrets.token_bytes(_KEY)).decode()}" for identity in (_NAMES, "1")]
+    """Return new keys as a text: one for names, and one that seals, whose id no earlier key has."""
+    identities = (_NAMES, secrets.token_hex(4))
+    lines = [f"{identity}:{base64.b64encode(secrets.token_bytes(_KEY)).decode()}" for identity in identities]
     return "\n".join(lines) + "\n"

@@ -205,12 +205,13 @@ async def test_a_reload_takes_new_keys_and_goes_on_without_the_store_that_is_no_
     async with nodes() as (one, _two, target):
         before = one.gateway.node.store
         keys = await asyncio.to_thread((folder / "keys").read_text)
-        await one.write(keys + new_keys().splitlines()[1].replace("1:", "2:") + "\n", "keys")
+        added = new_keys().splitlines()[1]
+        await one.write(f"{keys}{added}\n", "keys")
         await one.gateway.reload()
         after = one.gateway.node.store
         assert isinstance(after, RedisStore)
         assert after is not before
-        assert [*after._sealer._keys] == ["1", "2"]
+        assert [*after._sealer._keys] == [each.partition(":")[0] for each in (keys.split()[1], added)]
         await one.write("c4nary", "keys")
         with pytest.raises(SettingsError) as raised:
             await one.gateway.reload()

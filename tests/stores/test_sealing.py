@@ -2,8 +2,15 @@ import pytest
 
 from acredssp.stores import Sealer, SealError, StoreError, new_keys
 
-NAMES, KEY = new_keys().split()
-OTHER = new_keys().split()[1].replace("1:", "2:")
+NAMES, MADE = new_keys().split()
+KEY = "1:" + MADE.partition(":")[2]
+OTHER = "2:" + new_keys().split()[1].partition(":")[2]
+
+
+def test_a_key_that_is_made_later_can_be_added_as_it_is():
+    names, key = new_keys().split()
+    rotated = Sealer("\n".join([names, key, *(new_keys().split()[1] for _ in range(20))]))
+    assert rotated.open("place", Sealer(f"{names}\n{key}").seal("place", b"value")) == b"value"
 
 
 def test_what_is_sealed_is_opened_in_its_place_alone():
