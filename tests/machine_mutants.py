@@ -20,6 +20,7 @@ import contextlib
 import datetime as dt
 import fnmatch
 import functools
+import itertools
 import json
 import os
 import pickle
@@ -51,11 +52,17 @@ TESTS = {
     "certificates/*.py": ["tests/certificates", "tests/test_trust.py"],
     "core/*.py": ["tests/core"],
     "delegation/*.py": ["tests/delegation"],
+    "mechanisms/kerberos/*.py": ["tests/mechanisms/kerberos"],
     "mechanisms/*.py": ["tests/mechanisms"],
     "names.py": ["tests/test_names.py", "tests/accounts"],
     "trust.py": ["tests/test_trust.py", "tests/certificates"],
 }
-"""Files below the package, where a star stands for folders, too; and the tests that are to notice a change of them."""
+"""Files below the package, where a star stands for folders, too; and the tests that are to notice a change of them.
+The first pattern that fits counts."""
+WITH_PEERS = {"mechanisms/kerberos/*.py"}
+"""The patterns for which not the quick tests alone are asked: most of this code is called with a KDC alone."""
+SHARED = "kerberos_realm"
+"""A fixture of the session that takes a second: it is made once for all mutants."""
 LEFT_OUT, UNTESTED, TOO_LONG = 34, 33, 36
 """mutmut's statuses: of a mutant that is not tried, one in a function that no test calls, one that took too long."""
 KILLED, SURVIVED = {1, 3}, {0, 5, UNTESTED}
@@ -236,6 +243,8 @@ class Inside(typing.NamedTuple):
     """How many tests to ask for each mutant at most."""
     end: float | None
     """The time of the clock at which to stop."""
+    quick: bool
+    """Whether the quick tests alone are asked."""
 
 
 def run_inside(inside):
@@ -297,8 +306,9 @@ class Trials:
         os.dup2(log, 2)
         os.chdir("mutants")
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        options = ["--quick", "--thorough", "--sockets", "-q", "--rootdir=.", "-p", "no:cacheprovider"]
+        options = ["--thorough", "--sockets", "-q", "--rootdir=.", "-p", "no:cacheprovider"]
         options += ["--hypothesis-seed=0", "--tb=native"]  # other forms of a traceback take longer than the test
+        options += ["--quick"] if self._inside.quick else []
         pytest.main([*options, *self._inside.tests], plugins=[self])
         self._say("pytest could not collect the tests: see trials.log in the copy of the tree")
         os._exit(1)
@@ -316,12 +326,24 @@ class Trials:
         """Try the mutants, and end the process."""
         self._items = session.items
         self._places = places_of(item.nodeid for item in session.items)
-        self._find_calls()
         try:
+            self._make_shared_fixture()
+            self._find_calls()
             self._try_all(sorted(self._mutants, key=_function_of))
         finally:  # Ctrl-C, or the same by another process
             self._save()
+            session._setupstate.teardown_exact(None)  # what the shared fixture has started
         os._exit(0)
+
+    def _make_shared_fixture(self):
+        """Run a test that needs it. Its process is the one that ends it: no other ends its session."""
+        needing = (number for number, item in enumerate(self._items) if SHARED in item.fixturenames)
+        for number in itertools.islice(needing, 1):
+            self.run_test(number, self._another(number))
+
+    def _another(self, number):
+        """The number of another test: run with that as the following one, a test leaves the session's fixtures."""
+        return 0 if number else min(1, len(self._items) - 1)
 
     def _find_calls(self):
         """Run all tests without a mutant, in a process of its own, and take from it what they call and how long."""
@@ -387,10 +409,11 @@ class Trials:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         set_mutant_under_test(name)
         try:
-            for number, following in zip(numbers, [*numbers[1:], None], strict=True):
+            for number, following in zip(numbers, [*numbers[1:], self._another(numbers[-1])], strict=True):
 
                 def end(number=number):
                     os.write(pipe, str(number).encode())
+                    end_children()
                     os._exit(1)
 
                 self._at_failure = end
@@ -401,8 +424,8 @@ class Trials:
 
     def run_test(self, number, following):
         """Run one test with its fixtures; those stay that the following one needs, too."""
-        item, after = self._items[number], None if following is None else self._items[following]
-        item.ihook.pytest_runtest_protocol(item=item, nextitem=after)
+        item = self._items[number]
+        item.ihook.pytest_runtest_protocol(item=item, nextitem=self._items[following])
 
     def when_a_test_fails(self, call):
         """Have this called."""
@@ -436,6 +459,13 @@ class Trials:
             data.save()
 
 
+def end_children():
+    """End the programs that this process has started, as the test that failed may have no more time to do."""
+    for listed in Path("/proc/self/task").glob("*/children"):
+        for child in listed.read_text("ascii").split():
+            os.kill(int(child), signal.SIGKILL)
+
+
 def places_of(names):
     """Of each test, by the name that pytest gives it: its file, and the number of the case among those of the test."""
     seen, places = collections.Counter(), []
@@ -466,7 +496,7 @@ class _Calls:
             self._called = set()
             self._trials.when_a_test_fails(lambda number=number: failed.add(number))
             start = time.process_time()
-            self._trials.run_test(number, number + 1 if number + 1 < len(items) else None)
+            self._trials.run_test(number, number + 1 if number + 1 < len(items) else 0)
             calls[number], seconds[number] = self._called, time.process_time() - start
         for number, item in enumerate(items):
             calls[number] = calls[number].union(*(self._by_fixture[name] for name in getattr(item, "fixturenames", ())))
@@ -561,8 +591,9 @@ def write(rows):
     total = [sum(row[n] for row in both.values() if row[0] != "all") for n in range(1, len(COLUMNS))]
     both.pop("all", None)
     when = f"{dt.datetime.now(dt.UTC):%Y-%m-%d}"
+    tests = "by the quick tests that mirror each file, for Kerberos by all of them"
     table = {
-        "measured": f"{when}, Python {platform.python_version()}, by the quick tests that mirror each file",
+        "measured": f"{when}, Python {platform.python_version()}, {tests}",
         "columns": COLUMNS,
         "rows": [*(both[name] for name in sorted(both)), ["all", *total]],
     }
@@ -595,7 +626,8 @@ def main():
     for pattern, tests in TESTS.items():
         if some := [file for file in files if pattern_of(file) == pattern]:
             chosen = {} if options.report else wanted and {file: sorted(wanted[file]) for file in some}
-            inside = Inside(tests, chosen, options.again, options.children, options.most, end)
+            quick = pattern not in WITH_PEERS
+            inside = Inside(tests, chosen, options.again, options.children, options.most, end, quick)
             start(prepare(pattern, some), inside)
     rows, unexplained = results(files)
     if options.write:

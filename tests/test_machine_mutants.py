@@ -62,7 +62,7 @@ def test_a_survivor_is_told_by_the_lines_that_differ():
 
 
 def test_the_tests_that_are_likely_to_notice_are_asked_first():
-    trials = mutants.Trials({}, mutants.Inside([], None, again=False, children=1, most=None, end=None))
+    trials = mutants.Trials({}, mutants.Inside([], None, again=False, children=1, most=None, end=None, quick=True))
     trials._mutants["f__mutmut_1"] = types.SimpleNamespace(path="acredssp/wire/der.py")
     trials._calls = {0: {"f", "g", "h"}, 1: {"f"}, 2: {"g"}, 3: {"f", "g"}, 4: {"f"}, 5: {"f", "g"}}
     names = ["tests/test_x.py::a[1]", "tests/test_x.py::b", "tests/test_x.py::c", "tests/wire/test_der.py::d[1]"]

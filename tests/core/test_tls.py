@@ -206,9 +206,14 @@ def sharing_pair(policy: Policy, server_context: ssl.SSLContext, bios: BIOPair) 
 def test_a_write_that_fails_leaves_the_bios_to_others_as_it_found_them(policy, server_context):
     bios = BIOPair()
     for session in sharing_pair(policy, server_context, bios):
-        with pytest.raises(TLSError):
+        with pytest.raises(TLSError, match="tls failed: unknown reason"):
             session.encrypt(b"x")  # there was no handshake
         assert empty(bios)
+        bios.users = 2
+        with pytest.raises(TLSError):
+            session.encrypt(b"x")
+        assert bios.users == 2
+        bios.users = 0
 
 
 @VERSIONS
@@ -604,7 +609,7 @@ def test_decrypt_takes_a_record_that_is_as_long_as_the_ticket_before_the_others(
 
 
 BEHIND = [(10,), (100,) * 900, (5_000, 4_000, 3_000), (16_384,) * 5]
-"""Sizes of the records behind which something else comes: one, many small ones, large ones, those of the largest size."""
+"""Sizes of the records behind which something else comes: one, many small, some large, some of the largest size."""
 
 
 @VERSIONS
