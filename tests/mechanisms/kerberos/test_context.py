@@ -7,7 +7,7 @@ import types
 import pytest
 import spnego
 from support import rfc3961, rfc4121
-from support.kerberos import acceptor, cache, drive, establish, initiator, run, tickets_in
+from support.kerberos import ALICE, SPN, acceptor, cache, drive, establish, initiator, run, tickets_in
 
 from acredssp.credentials import Keytab, Password
 from acredssp.errors import (
@@ -19,8 +19,8 @@ from acredssp.errors import (
     RemoteProtocolError,
 )
 from acredssp.mechanisms.base import StepMechanism
-from acredssp.mechanisms.kerberos.context import KerberosAcceptor
-from acredssp.mechanisms.kerberos.tickets import ServiceKeys, keytab_realms
+from acredssp.mechanisms.kerberos.context import KerberosAcceptor, KerberosInitiator
+from acredssp.mechanisms.kerberos.tickets import ServiceKeys, Tickets, keytab_realms
 from acredssp.status import NTSTATUS, SecurityStatus
 
 krb5 = pytest.importorskip("krb5")
@@ -53,6 +53,7 @@ def test_a_password_logs_on(kerberos):
     assert [bool(token) for token in tokens] == [True, True, False]
     assert (server.principal.user, server.principal.domain) == ("alice", "ACREDSSP.TEST")
     assert client.principal is None
+    assert server.principal.tickets is None
     exchange_messages(client, server)
 
 
@@ -127,8 +128,21 @@ def test_windows_names_its_clients_another_way_and_keeps_its_realms_to_itself(mo
     for name, principal in (("CONTOSO\\alice", "alice@CONTOSO"), ("a@b", r"a\@b"), ("", "")):
         native = library.NativeContext(types.SimpleNamespace(client_principal=name))
         assert native.client_principal == principal
-    with pytest.raises(PolicyError, match="--allow-realm"):
+    with pytest.raises(PolicyError, match="--allow-realm") as caught:
         keytab_realms(Keytab())
+    assert caught.value.security_status is SecurityStatus.SEC_E_UNSUPPORTED_FUNCTION
+
+
+def test_windows_is_given_the_credential_and_no_tickets(monkeypatch):
+    monkeypatch.setattr(memory_cache, "HAS_GSSAPI", False)
+    password, nothing = library._log_on(Tickets(Password("secret", "alice", "contoso")))
+    assert (password.username, password.password, nothing) == ("alice@CONTOSO", "secret", None)
+    keytab, nothing = library._log_on(Tickets(Keytab("FILE:keys", "HTTP/host@CONTOSO")))
+    assert (keytab.keytab, keytab.principal, nothing) == ("FILE:keys", "HTTP/host@CONTOSO", None)
+    keytab, _ = library._log_on(Tickets(Keytab("FILE:keys")))
+    assert keytab.principal is None
+    assert Tickets(cache("")).held() == ()
+    assert Tickets(cache("")).end() is None
 
 
 def test_a_ticket_cache_logs_on_and_keeps_what_it_has(kerberos):
@@ -167,6 +181,64 @@ def test_a_key_that_is_added_to_the_keytab_later_is_found(kerberos, tmp_path):
         establish(initiator(), KerberosAcceptor(keys))
     path.write_bytes(kerberos.keytab.read_bytes())
     establish(initiator(), KerberosAcceptor(keys))
+
+
+def test_a_keytab_logs_on_as_the_owner_of_its_first_key(kerberos):
+    server = acceptor(kerberos)
+    establish(initiator(Keytab(str(kerberos.keytab))), server)
+    assert server.principal.user == "TERMSRV/localhost"
+
+
+def test_both_sides_know_when_the_ticket_ends(kerberos):
+    client, server = initiator(cache(kerberos.log_on("alice"))), acceptor(kerberos)
+    establish(client, server)
+    end = Tickets(cache(kerberos.cache())).end()
+    assert abs(client.ends - end) <= 1
+    assert abs(server.ends - end) <= 1
+
+
+def delegating(kerberos, spn=SPN):
+    return ServiceKeys(Keytab(str(kerberos.keytab), f"{spn}@ACREDSSP.TEST", constrained_delegation=True))
+
+
+def test_constrained_delegation_gives_what_the_kdc_is_asked_with_in_the_users_name(kerberos):
+    account, keys = f"{SPN}@ACREDSSP.TEST", delegating(kerberos)
+    named = []
+    for credential in (ALICE, dataclasses.replace(ALICE, user="bob")):
+        server = KerberosAcceptor(keys)
+        establish(initiator(credential), server)
+        held = Tickets(server.principal.tickets).held()
+        assert [each.server for each in held] == ["krbtgt/ACREDSSP.TEST@ACREDSSP.TEST", account]
+        assert [each.client for each in held] == [account, f"{credential.user}@ACREDSSP.TEST"]
+        named.append((server.principal.tickets.name, keys.own_tickets))
+    assert named[0][0] != named[1][0]
+    assert named[0][1] is named[1][1]  # the account's own ticket is asked for once
+    assert len(Tickets(cache(keys.own_tickets.name)).held()) == 1
+
+
+def test_the_machines_own_keytab_delegates_by_default(kerberos, monkeypatch):
+    monkeypatch.setenv("KRB5_CLIENT_KTNAME", str(kerberos.keytab))
+    server = KerberosAcceptor(ServiceKeys(Keytab("", f"{SPN}@ACREDSSP.TEST", constrained_delegation=True)))
+    establish(initiator(), server)
+    assert server.principal.tickets is not None
+
+
+def test_constrained_delegation_takes_tickets_for_the_one_account_alone(kerberos):
+    with pytest.raises(CredSSPError) as caught:
+        establish(initiator(), KerberosAcceptor(delegating(kerberos, "HTTP/localhost")))
+    assert caught.value.security_status is SecurityStatus.SEC_E_WRONG_PRINCIPAL
+
+
+@pytest.mark.parametrize("context", [types.SimpleNamespace(), types.SimpleNamespace(_context=types.SimpleNamespace())])
+def test_a_library_that_delegates_nothing_gives_no_tickets(context):
+    assert library.NativeContext(context).delegated_tickets() is None
+
+
+def test_what_a_library_delegates_and_cannot_store_is_a_failure():
+    context = types.SimpleNamespace(_context=types.SimpleNamespace(delegated_creds="no credentials"))
+    with pytest.raises(CredSSPError) as caught:
+        library.NativeContext(context).delegated_tickets()
+    assert isinstance(caught.value.__cause__, TypeError)
 
 
 def test_an_acceptor_may_be_one_service_of_its_keytab(kerberos):
@@ -435,6 +507,8 @@ def test_steps_come_in_their_order(kerberos, pair):
     with pytest.raises(LocalProtocolError):
         client.step(b"")
     client.resume(run(event))
+    with pytest.raises(LocalProtocolError):
+        client.wrap(b"")  # the server has not answered yet
     for side in pair:
         with pytest.raises(RemoteProtocolError):
             side.step(b"more")
@@ -482,3 +556,12 @@ def test_channel_bindings_agree(kerberos):
     with pytest.raises(CredSSPError) as caught:
         establish(initiator(channel_bindings=b"other"), acceptor(kerberos, channel_bindings=bindings))
     assert caught.value.security_status is SecurityStatus.SEC_E_BAD_BINDINGS
+    establish(initiator(), acceptor(kerberos, channel_bindings=bindings))  # as of a client that knows none
+
+
+def test_a_library_that_cannot_seal_or_sign_says_why(kerberos):
+    native = library.NativeContext.initiator(Tickets(ALICE), "TERMSRV", "localhost", None)
+    for call in (native.seal, native.sign):
+        with pytest.raises(CredSSPError) as caught:
+            call(b"before anything is established")
+        assert caught.value.__cause__ is not None

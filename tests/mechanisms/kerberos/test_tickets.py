@@ -1,14 +1,16 @@
 """What Kerberos logs on with, shared by contexts: one ticket for all, replaced and dropped when it has to be."""
 
 import gc
+import importlib.util
+from pathlib import Path
 
 import pytest
 from support.kerberos import ALICE, SPN, acceptor, drive, establish, initiator, tickets_in
 
-from acredssp.credentials import Keytab, TicketCache
+from acredssp.credentials import Keytab, TicketCache, TicketInfo
 from acredssp.errors import CredSSPError, PolicyError
 from acredssp.mechanisms.kerberos.context import KerberosInitiator
-from acredssp.mechanisms.kerberos.tickets import Tickets, keytab_realms, parse_spn
+from acredssp.mechanisms.kerberos.tickets import Tickets, installed, keytab_realms, parse_spn
 from acredssp.status import SecurityStatus
 
 krb5 = pytest.importorskip("krb5")
@@ -67,6 +69,78 @@ def test_a_password_leaves_the_users_own_cache_alone(kerberos, monkeypatch):
 def test_a_cache_of_the_callers_is_not_put_in_memory():
     with pytest.raises(TypeError, match="expected a password or a keytab, got a ticket cache"):
         Tickets(TicketCache()).in_memory()
+
+
+TICKET = 0x61  # APPLICATION 1 (RFC 4120 5.3); a cache also has entries that are no tickets
+AES = "aes256-cts-hmac-sha1-96"
+USER, GRANTING, SERVICE = "alice@ACREDSSP.TEST", "krbtgt/ACREDSSP.TEST@ACREDSSP.TEST", f"{SPN}@ACREDSSP.TEST"
+
+
+def ends_in(name):
+    """When the tickets of a cache end, by their services, as libkrb5 tells."""
+    context = krb5.init_context()
+    tickets = krb5.cc_resolve(context, name.encode())
+    return {krb5.unparse_name_flags(context, each.server).decode(): each.times.endtime for each in tickets}
+
+
+def test_the_contents_of_a_ticket_cache_are_told(kerberos):
+    name = kerberos.log_on("alice")
+    tickets = Tickets(TicketCache(name))
+    end = ends_in(name)[GRANTING]
+    assert tickets.held() == (TicketInfo(USER, GRANTING, AES, AES, end, forwardable=True),)
+    assert tickets.end() == end
+
+
+def test_the_users_own_ticket_cache_is_told_of_by_default(kerberos, monkeypatch):
+    monkeypatch.setenv("KRB5CCNAME", kerberos.log_on("alice"))
+    assert [each.client for each in Tickets(TicketCache()).held()] == [USER]
+
+
+def test_tickets_in_memory_are_told_once_there_are_some(kerberos):
+    tickets = Tickets(ALICE)
+    assert (tickets.held(), tickets.end()) == ((), None)
+    drive(KerberosInitiator(tickets, spn=SPN))
+    assert [each.server for each in tickets.held()] == [GRANTING, SERVICE]
+    assert tickets.end() is None  # a password gets new ones
+
+
+def test_a_cache_without_the_users_first_ticket_has_no_end(kerberos):
+    tickets = Tickets(ALICE)
+    drive(KerberosInitiator(tickets, spn=SPN))
+    _, service = tickets.cache
+    alone = memory_cache.MemoryCache(krb5.init_context(), service.client, [service])
+    assert Tickets(TicketCache(alone.name)).end() is None
+
+
+@pytest.mark.parametrize("name", ["FILE:/nonexistent/cache", "RUBBISH:x"])
+def test_a_cache_that_cannot_be_read_holds_nothing_that_is_told(name, kerberos):
+    tickets = Tickets(TicketCache(name))
+    assert (tickets.held(), tickets.end()) == ((), None)
+
+
+def test_what_is_odd_in_a_ticket_cache_is_told_as_far_as_it_can_be_read(kerberos):
+    name = kerberos.log_on("alice")
+    path = Path(name.removeprefix("FILE:"))
+    [ticket] = [each for each in tickets_in(name) if each[0] == TICKET]
+    content = path.read_bytes().replace(ticket, b"\xff" * len(ticket)).replace(b"alice", b"al\xffce")
+    path.write_bytes(content)
+    [told] = Tickets(TicketCache(name)).held()
+    assert (told.client, told.ticket_enctype, told.session_enctype) == ("al\ufffdce@ACREDSSP.TEST", "", AES)
+
+
+@pytest.mark.parametrize(
+    ("modules", "there"),
+    [
+        (("gssapi", "krb5"), True),
+        (("sspilib",), True),
+        (("gssapi",), False),
+        (("krb5",), False),
+        ((), False),
+    ],
+)
+def test_kerberos_is_there_by_the_modules_of_either_system(modules, there, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if name in modules else None)
+    assert installed() is there
 
 
 def test_the_realms_of_a_keytab(kerberos, tmp_path):
