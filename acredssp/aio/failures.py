@@ -163,11 +163,18 @@ class Failures:
         return len(self._accounts) + len(self._sources)
 
     def refuses(self, source: str, principal: Principal | None = None) -> bool:
-        """Whether a source has to wait before it tries an account again; None for any account."""
-        key = (source, _account(principal))
+        """Whether a source has to wait before it tries an account again; None for any account.
+
+        A source that has to wait for all accounts has to wait for each.
+        """
+        return self._has_to_wait((source, _ALL_ACCOUNTS)) or (
+            principal is not None and self._has_to_wait((source, _account(principal)))
+        )
+
+    def _has_to_wait(self, key: _Key) -> bool:
         entry = self._entry(key)
         if entry is None:
-            return principal is not None and self._least(source) >= self._limit.count
+            return key[1] != _ALL_ACCOUNTS and self._least(key[0]) >= self._limit.count
         if not entry.waiting:
             return False
         if self._clock() < entry.until:
@@ -188,9 +195,9 @@ class Failures:
     def failed(self, source: str, principal: Principal) -> None:
         """Note a wrong password, or a try that was refused without a look at its password."""
         key = (source, _account(principal))
-        if not self.refuses(source, principal):
+        if not self._has_to_wait(key):
             self._count(key, self._limit.count, _spelling(principal))
-        if not self.refuses(source):
+        if not self._has_to_wait((source, _ALL_ACCOUNTS)):
             self._count((source, _ALL_ACCOUNTS), self._limit.count * _PER_SOURCE)
 
     def succeeded(self, source: str, principal: Principal) -> None:

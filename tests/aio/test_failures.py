@@ -201,9 +201,12 @@ def test_ten_times_as_many_for_all_accounts_end_every_try(three, clock):
         assert not three.refuses(HERE)
         three.failed(HERE, Principal(f"user{number}", ""))
     assert three.refuses(HERE)
+    assert three.refuses(HERE, Principal("another", ""))
     assert not three.refuses(THERE)
+    assert not three.refuses(THERE, Principal("another", ""))
     clock.pass_(60)
     assert not three.refuses(HERE)
+    assert not three.refuses(HERE, Principal("another", ""))
 
 
 def test_tries_that_are_refused_unseen_count_for_all_accounts(three):

@@ -83,6 +83,16 @@ async def test_wrong_passwords_are_counted_over_all_logons_of_the_server():
     assert isinstance(reports[-1].error, AuthenticationError)
 
 
+async def test_an_address_that_tries_many_accounts_gets_no_more_logons():
+    reports = []
+    logons = ServerLogons(server_config(), max_failures=FailureLimit(count=1), on_handshake=reports.append)
+    for number in range(10):
+        await log_on(logons, Password("wrong", f"user{number}", "CONTOSO"))
+    await log_on(logons)
+    assert [report.outcome for report in reports] == ["denied"] * 10 + ["limited"]
+    assert isinstance(reports[-1].error, AuthenticationError)
+
+
 async def test_an_address_whose_logons_fail_has_to_wait_and_no_other_one(monkeypatch):
     monkeypatch.setattr(pacing, "_LONGEST_WAIT", 3600.0)
     logons = ServerLogons(server_config(), max_failed_per_second=1)
