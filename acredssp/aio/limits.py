@@ -8,7 +8,8 @@ that have begun go on: if newcomers displaced handshakes that are nearly done, a
 
 The source that holds the most gives up the oldest handshake without a proven logon. An honest handshake takes
 milliseconds; one that only occupies a place does not end by itself. A server whose connections stay in their places
-after the logon keeps those: a newcomer then gets the place of a connection without a proven logon, or none.
+after the logon keeps those: they do not count for who holds the most, and a newcomer gets the place of a connection
+without a proven logon, or none.
 
 Every operation takes constant time, except for the search for that handshake among those of one source.
 
@@ -77,11 +78,13 @@ class Places:
         self._most_per_source = most_per_source
         self._count = 0
         self._of_source: dict[str, dict[Place, None]] = {}
-        """The places of each source, the oldest first."""
+        """The places of each source that may have to make room, the oldest first."""
+        self._kept: collections.defaultdict[str, dict[Place, None]] = collections.defaultdict(dict)
+        """The places of each source that need not any more, as far as that is known."""
         self._sources: collections.defaultdict[int, dict[str, None]] = collections.defaultdict(dict)
-        """For each number of places, the sources that hold so many."""
+        """For each number of places that may have to make room, the sources that hold so many."""
         self._largest = 0
-        """The most places that any source holds."""
+        """The most places that may have to make room of any source."""
 
     def __len__(self) -> int:
         return self._count
@@ -92,40 +95,64 @@ class Places:
         Raises:
             LimitExceeded: There is no place for the handshake.
         """
-        held = len(self._of_source.get(place.source, ()))
+        held = len(self._of_source.get(place.source, ())) + len(self._kept.get(place.source, ()))
         if self._most_per_source is not None and held >= self._most_per_source:
             what = f"more than {self._most_per_source} {self._counted} at a time from {place.source}"
             raise self._told(LimitExceeded(what, stage=Stage.CONNECT, hint=self._hint))
-        full = self._most is not None and self._count >= self._most
-        if full and (held + 1 >= self._largest or not self._makes_room(place.source)):
+        if self._most is not None and self._count >= self._most and not self._makes_room(place.source):
             what = f"more than {self._most} {self._counted} at a time"
             raise self._told(LimitExceeded(what, stage=Stage.CONNECT, hint=self._hint_for_all))
-        self._of_source.setdefault(place.source, {})[place] = None
-        self._move(place.source, held, held + 1)
+        self._count += 1
+        places = self._of_source.setdefault(place.source, {})
+        places[place] = None
+        self._move(place.source, len(places) - 1, len(places))
 
     def leave(self, place: Place) -> None:
         """Take a place back. For a handshake that has given way, this does nothing."""
-        places = self._of_source.get(place.source, {})
-        if place not in places:
-            return
-        held = len(places)
-        del places[place]
-        if not places:
-            del self._of_source[place.source]
-        self._move(place.source, held, held - 1)
+        if place in self._kept.get(place.source, ()):
+            self._count -= 1
+            self._remove(self._kept, place)
+        elif place in self._of_source.get(place.source, ()):
+            self._count -= 1
+            self._no_longer(place)
 
     def _makes_room(self, newcomer: str) -> bool:
         """Tell one handshake of the source that holds the most places to give way; return whether there is one."""
-        source = next(iter(self._sources[self._largest]))
-        places = self._of_source[source]
-        oldest = next((place for place in places if not place.proven), None)
-        if oldest is None and self._keep_proven:
-            return False
-        oldest = oldest or next(iter(places))
-        self.leave(oldest)
-        what = f"more than {self._most} {self._counted} at a time, {len(places) + 1} of them from {source}"
-        oldest.give_way(self._told(LimitExceeded(f"{what}: one made room for {newcomer}", hint=self._hint_for_all)))
-        return True
+        self._keep_proven_of(newcomer)
+        while self._largest > len(self._of_source.get(newcomer, ())) + 1:
+            source = next(iter(self._sources[self._largest]))
+            if self._keep_proven_of(source):
+                continue  # now another source may hold more
+            places = self._of_source[source]
+            what = f"more than {self._most} {self._counted} at a time, {len(places)} of them from {source}"
+            oldest = next((place for place in places if not place.proven), next(iter(places)))
+            self.leave(oldest)
+            oldest.give_way(self._told(LimitExceeded(f"{what}: one made room for {newcomer}", hint=self._hint_for_all)))
+            return True
+        return False
+
+    def _keep_proven_of(self, source: str) -> bool:
+        """Keep the places of a source whose logon was proven, where such are kept; return whether there are new ones.
+
+        A logon is proven once and for all, so each place is moved once.
+        """
+        proven = [place for place in self._of_source.get(source, ()) if self._keep_proven and place.proven]
+        for place in proven:
+            self._no_longer(place)
+            self._kept[source][place] = None
+        return bool(proven)
+
+    def _no_longer(self, place: Place) -> None:
+        """Take a place away from those that may have to make room."""
+        held = len(self._of_source[place.source])
+        self._remove(self._of_source, place)
+        self._move(place.source, held, held - 1)
+
+    @staticmethod
+    def _remove(of_source: dict[str, dict[Place, None]], place: Place) -> None:
+        del of_source[place.source][place]
+        if not of_source[place.source]:
+            del of_source[place.source]
 
     def _told(self, error: LimitExceeded) -> LimitExceeded:
         if self._tell is not None:
@@ -133,8 +160,7 @@ class Places:
         return error
 
     def _move(self, source: str, held: int, holds: int) -> None:
-        """Note that a source holds one place more or less."""
-        self._count += holds - held
+        """Note that a source holds one place more, or less, that may have to make room."""
         self._sources[held].pop(source, None)
         if not self._sources[held]:
             del self._sources[held]

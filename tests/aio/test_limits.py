@@ -70,18 +70,55 @@ def test_where_all_are_proven_the_oldest_has_to_go():
 
 def test_a_proven_place_can_be_kept():
     """The connections of HTTP keep their places after the logon."""
-    connections = Places(2, counted="connections", hint="raise it", keep_proven=True)
-    held = entered(connections, *(Handshake("a", proven=True) for _ in range(2)))
-    with pytest.raises(LimitExceeded, match="more than 2 connections at a time"):
+    connections = Places(3, counted="connections", hint="raise it", keep_proven=True)
+    held = entered(connections, *(Handshake("a", proven=True) for _ in range(3)))
+    with pytest.raises(LimitExceeded, match="more than 3 connections at a time"):
         entered(connections, "b")
-    assert [each.error for each in held] == [None, None]
+    assert [each.error for each in held] == [None] * 3
     connections.leave(held[0])
-    (stranger,) = entered(connections, "a")
+    connections.leave(held[1])
+    older, newer = entered(connections, "a", "a")
     entered(connections, "b")
-    assert "1 of them" not in str(stranger.error)
-    assert "2 of them from a: one made room for b" in str(stranger.error)
-    assert held[1].error is None
+    assert "more than 3 connections at a time, 2 of them from a: one made room for b" in str(older.error)
+    assert (held[2].error, newer.error) == (None, None)
+    assert len(connections) == 3
+
+
+@pytest.mark.parametrize("honest", [2, 5, 6, 8])
+def test_a_stranger_cannot_hide_behind_those_whose_places_are_kept(honest):
+    """People behind one address have logged on, and hold as many places as a stranger, or more."""
+    connections = Places(10, keep_proven=True)
+    at_work = entered(connections, *(Handshake("office", proven=True) for _ in range(honest)))
+    silent = entered(connections, *["stranger"] * (10 - honest))
+    for number in range(10 - honest - 1):
+        (newcomer,) = entered(connections, f"newcomer {number}")
+        newcomer.proven = True
+    assert [each.error for each in at_work] == [None] * honest
+    assert [each.error is None for each in silent] == [False] * (10 - honest - 1) + [True]
+    assert len(connections) == 10
+
+
+def test_those_whose_places_are_kept_get_one_of_a_stranger_too():
+    connections = Places(4, 4, keep_proven=True)
+    entered(connections, *(Handshake("office", proven=True) for _ in range(2)))
+    first, second = entered(connections, "stranger", "stranger")
+    entered(connections, "office")
+    assert (first.error is None, second.error is None) == (False, True)
+    with pytest.raises(LimitExceeded):
+        entered(connections, "office")  # both have one without a proven logon
+
+
+def test_places_that_are_kept_count_for_their_source():
+    connections = Places(3, 2, keep_proven=True)
+    kept = entered(connections, *(Handshake("a", proven=True) for _ in range(2)), "b")
+    with pytest.raises(LimitExceeded):
+        entered(connections, "c")
+    with pytest.raises(LimitExceeded, match="more than 2 handshakes at a time from a"):
+        entered(connections, "a")
+    connections.leave(kept[0])
+    connections.leave(kept[0])
     assert len(connections) == 2
+    entered(connections, "a")
 
 
 @pytest.mark.parametrize(("holding", "newcomer"), [("ab", "c"), ("aabb", "a"), ("aab", "b"), ("aa", "a")])
@@ -126,6 +163,36 @@ def test_any_order_of_entering_and_leaving_keeps_the_books(seed):
     assert len(handshakes) == 0
     assert not handshakes._of_source
     assert not handshakes._sources
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_order_keeps_the_books_where_places_are_kept(seed):
+    choose = random.Random(seed)
+    connections, held = Places(12, 6, keep_proven=True), []
+    for _ in range(500):
+        if held and choose.random() < 0.4:
+            connections.leave(held.pop(choose.randrange(len(held))))
+        if held and choose.random() < 0.3:
+            choose.choice(held).proven = True
+        newcomer = Handshake(choose.choice("aaaabcdefgh"))
+        mine = sum(each.source == newcomer.source for each in held)
+        open_ = {name: sum(each.source == name and not each.proven for each in held) for name in "abcdefgh"}
+        try:
+            connections.enter(newcomer)
+        except LimitExceeded:
+            assert mine == 6 or (len(held) == 12 and open_[newcomer.source] + 1 >= max(open_.values()))
+            continue
+        gone = [each for each in held if each.error is not None]
+        assert len(gone) == (len(held) == 12)
+        assert all(not each.proven and open_[each.source] == max(open_.values()) for each in gone)
+        held = [each for each in held if each.error is None] + [newcomer]
+        assert len(connections) == len(held) <= 12
+    for each in held:
+        connections.leave(each)
+    assert len(connections) == 0
+    assert not connections._of_source
+    assert not connections._kept
+    assert not connections._sources
 
 
 @pytest.mark.parametrize(
