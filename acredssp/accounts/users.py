@@ -97,10 +97,10 @@ class Users:
             OSError: The file cannot be read.
             ValueError: A line of it is wrong. The text begins with the path and the line's number.
         """
-        try:
-            return cls.parse(path.read_bytes())
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
+        users = cls._read(path.read_bytes())
+        if isinstance(users, str):
+            raise ValueError(f"{path}: {users}")
+        return users
 
     @classmethod
     def parse(cls, text: bytes) -> "Users":
@@ -109,6 +109,22 @@ class Users:
         Raises:
             ValueError: A line is wrong.
         """
+        users = cls._read(text)
+        if isinstance(users, str):
+            del text  # a traceback may be shown with its variables
+            raise ValueError(users)
+        return users
+
+    @classmethod
+    def _read(cls, text: bytes) -> "Users | str":
+        """Return the users, or what is wrong: nothing that is raised here leaves, since its traceback has secrets."""
+        try:
+            return cls._of_lines(text)
+        except ValueError as error:
+            return str(error)
+
+    @classmethod
+    def _of_lines(cls, text: bytes) -> "Users":
         lines = [line for number, raw in enumerate(_split(text), start=1) if (line := _read(number, raw)) is not None]
         domains = _domains([line for line in lines if isinstance(line, _Suffix)])
         entries: dict[Account, _Entry] = {}

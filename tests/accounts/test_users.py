@@ -1,3 +1,5 @@
+import traceback
+
 import pytest
 
 from acredssp.accounts import Users
@@ -244,3 +246,28 @@ def test_where_everybody_of_a_domain_has_an_account_every_name_is_known():
 
 def test_a_domain_ends_at_the_first_equals_sign():
     assert Users.parse(b"CONTOSO=a=b\nCONTOSO:alice:pw").account("alice", "a=b") == Account("alice", "CONTOSO")
+
+
+WRONG_LINES = [
+    b"CONTOSO:bob:Bobs\xf6Passw0rd",
+    b"BobsPassw0rd",
+    b"CONTOSO::BobsPassw0rd",
+    b"CONTOSO:*:BobsPassw0rd",
+    b"CONTOSO:a\\b:BobsPassw0rd",
+    b"CONTOSO:bob:$NT$BobsPassw0rd",
+    b"CONTOSO:alice:BobsPassw0rd",
+]
+
+
+@pytest.mark.parametrize("line", WRONG_LINES)
+def test_what_is_wrong_in_a_file_is_told_without_its_secrets(line, tmp_path):
+    path = tmp_path / "users"
+    path.write_bytes(b"CONTOSO:alice:AlicesPassw0rd\n" + line + b"\n")
+    for read in (lambda: Users.from_file(path), lambda: Users.parse(path.read_bytes())):
+        with pytest.raises(ValueError, match="line 2: expected|line 2: the same") as caught:
+            read()
+        assert caught.value.__context__ is None
+        frames = [frame for frame, _ in traceback.walk_tb(caught.value.__traceback__)]
+        ours = [frame.f_locals for frame in frames if frame.f_globals["__name__"].startswith("acredssp.")]
+        assert ours
+        assert "Passw0rd" not in repr(ours)
