@@ -97,9 +97,9 @@ class Users:
             OSError: The file cannot be read.
             ValueError: A line of it is wrong. The text begins with the path and the line's number.
         """
-        users = cls._read(path.read_bytes())
-        if isinstance(users, str):
-            raise ValueError(f"{path}: {users}")
+        users, wrong = cls._read(path.read_bytes())
+        if users is None:
+            raise ValueError(f"{path}: {wrong}")
         return users
 
     @classmethod
@@ -109,19 +109,19 @@ class Users:
         Raises:
             ValueError: A line is wrong.
         """
-        users = cls._read(text)
-        if isinstance(users, str):
+        users, wrong = cls._read(text)
+        if users is None:
             del text  # a traceback may be shown with its variables
-            raise ValueError(users)
+            raise ValueError(wrong)
         return users
 
     @classmethod
-    def _read(cls, text: bytes) -> "Users | str":
-        """Return the users, or what is wrong: nothing that is raised here leaves, since its traceback has secrets."""
+    def _read(cls, text: bytes) -> "tuple[Users | None, str]":
+        """Return the users, or None and what is wrong: no error leaves, since its traceback has the secrets."""
         try:
-            return cls._of_lines(text)
+            return cls._of_lines(text), ""
         except ValueError as error:
-            return str(error)
+            return None, str(error)
 
     @classmethod
     def _of_lines(cls, text: bytes) -> "Users":
