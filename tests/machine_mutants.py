@@ -47,7 +47,10 @@ FIGURES = ROOT / "docs" / "figures" / "mutants.json"
 REASONS = ROOT / "tests" / "machine_mutants.toml"
 TESTS = {
     "accounts/*.py": ["tests/accounts", "tests/test_names.py"],
+    "aio/failures.py": ["tests/aio/test_failures.py"],
     "aio/limits.py": ["tests/aio/test_limits.py"],
+    "aio/pacing.py": ["tests/aio/test_pacing.py"],
+    "aio/sources.py": ["tests/aio/test_sources.py"],
     "carriage/*.py": ["tests/carriage"],
     "certificates/*.py": ["tests/certificates", "tests/test_trust.py"],
     "core/*.py": ["tests/core"],

@@ -9,7 +9,9 @@ from acredssp.aio import failures
 from acredssp.aio.failures import FailureLimit, Failures
 from acredssp.aio.report import HandshakeOutcome, HandshakeReport
 from acredssp.credentials import Account
+from acredssp.errors import AccessDenied, AuthenticationError, RemoteProtocolError
 from acredssp.mechanisms.base import Principal
+from acredssp.status import NTSTATUS
 
 BOB, ALICE = Principal("bob", "CONTOSO"), Principal("alice", "CONTOSO")
 HERE, THERE = "192.0.2.7", "192.0.2.8"
@@ -153,12 +155,15 @@ def test_a_success_forgives_nothing_of_all_accounts(three):
     assert three.refuses(HERE)
 
 
-def test_a_long_name_is_not_forgiven(three):
-    long = Principal("x" * 300, "")
+@pytest.mark.parametrize(
+    ("user", "domain", "forgiven"), [(300, 0, False), (157, 100, False), (156, 100, True), (256, 0, True)]
+)
+def test_a_long_name_is_not_forgiven(three, user, domain, forgiven):
+    long = Principal("x" * user, "D" * domain)
     fail(three, 2, principal=long)
     three.succeeded(HERE, long)
     fail(three, 1, principal=long)
-    assert three.refuses(HERE, long)
+    assert three.refuses(HERE, long) is not forgiven
 
 
 def report_of(mechanism):
@@ -172,6 +177,30 @@ def test_a_logon_without_a_password_forgives_no_wrong_ones(three, mechanism, for
     three.note(HERE, report_of(mechanism))
     fail(three, 1)
     assert three.refuses(HERE, BOB) is not forgiven
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "counts"),
+    [
+        (AuthenticationError, NTSTATUS.STATUS_LOGON_FAILURE, True),
+        (AuthenticationError, NTSTATUS.STATUS_PASSWORD_EXPIRED, False),
+        (AccessDenied, NTSTATUS.STATUS_LOGON_FAILURE, False),
+        (RemoteProtocolError, NTSTATUS.STATUS_LOGON_FAILURE, False),
+    ],
+)
+def test_a_logon_counts_whose_client_was_told_the_same_as_for_a_wrong_password(three, kind, status, counts):
+    error = kind("no", nt_status=status)
+    for _ in range(3):
+        three.note(HERE, HandshakeReport((HERE, 1), error, None, BOB, outcome=HandshakeOutcome.DENIED))
+    assert three.refuses(HERE, BOB) is counts
+    assert not three.refuses(HERE, ALICE)
+    assert not three.refuses(THERE, BOB)
+
+
+def test_a_logon_without_a_name_counts_for_nobody(three):
+    error = AuthenticationError("no", nt_status=NTSTATUS.STATUS_LOGON_FAILURE)
+    three.note(HERE, HandshakeReport((HERE, 1), error, None, None, outcome=HandshakeOutcome.DENIED))
+    assert len(three) == 0
 
 
 def test_each_wait_is_twice_as_long_up_to_a_day(three, clock):
@@ -347,6 +376,33 @@ def test_what_made_room_is_forgotten_after_its_time(crowded, clock):
     assert not crowded.refuses(HERE, BOB)
 
 
+def test_one_failure_that_made_room_counts_as_one_for_every_account(crowded):
+    fail(crowded, 1)
+    fill(crowded, 40)
+    assert not crowded.refuses(HERE, ALICE)
+    fail(crowded, 1)
+    assert not crowded.refuses(HERE, BOB)
+    fail(crowded, 1)
+    assert crowded.refuses(HERE, BOB)  # the third for some account, which may have been any
+    assert crowded.refuses(HERE, ALICE)
+
+
+def test_failures_whose_time_is_over_are_not_made_up_for(crowded, clock):
+    fail(crowded, 2)
+    clock.pass_(60)
+    fill(crowded, 40)
+    fail(crowded, 1, principal=ALICE)
+    assert not crowded.refuses(HERE, ALICE)
+    assert not crowded.refuses(HERE, BOB)
+
+
+def test_an_entry_whose_wait_is_over_makes_room_like_others(crowded, clock):
+    fail(crowded, 3)
+    clock.pass_(60)
+    fill(crowded, 40)
+    assert not crowded.refuses(HERE, BOB)
+
+
 def test_a_wait_that_made_room_goes_on_for_its_source(crowded, clock):
     """Where every entry waits, the one that has waited for the longest time makes room."""
     for number in range(11):
@@ -381,6 +437,30 @@ def test_a_wait_whose_end_is_seen_before_its_timer_leaves_no_timer(three, clock)
     assert len(clock.timers) == 1
 
 
+def test_an_entry_counts_once_before_its_wait_and_after(three, clock):
+    fail(three, 1)
+    entries = len(three)
+    fail(three, 2)
+    assert len(three) == entries
+    clock.pass_(60)
+    assert len(three) == entries
+
+
+def test_failures_are_counted_anew_once_their_time_is_over(three, clock):
+    fail(three, 2)
+    clock.pass_(60)
+    fail(three, 2)
+    assert not three.refuses(HERE, BOB)
+
+
+def test_the_log_names_the_source_alone_where_it_waits_for_all_accounts(three, caplog):
+    for number in range(30):
+        three.failed(HERE, Principal(f"user{number}", ""))
+    assert [record.getMessage() for record in caplog.records] == [
+        "too many wrong passwords from 192.0.2.7: no more tries for 60 seconds"
+    ]
+
+
 def test_a_long_name_takes_no_more_memory_than_another(three):
     three.failed(HERE, Principal("x" * 60_000, ""))
     assert max(len(account) for _, account in three._accounts._not_waiting) == 256
@@ -392,3 +472,13 @@ def test_a_limit_that_is_none_is_refused(count, seconds):
         ValueError, match=r"^(count: expected 1 or more|seconds: expected seconds above 0 and at most 86,400), got "
     ):
         FailureLimit(count, seconds)
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1, 86_400, 86_400.0])
+def test_a_limit_has_any_seconds_up_to_a_day(seconds):
+    assert FailureLimit(3, seconds).seconds == seconds
+
+
+def test_a_limit_has_a_number_of_seconds():
+    with pytest.raises(TypeError, match="seconds: expected float or int, got str"):
+        FailureLimit(3, "60")

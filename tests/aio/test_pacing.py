@@ -62,6 +62,20 @@ def test_a_success_makes_up_for_a_failure():
     assert pace.wait("a", 0.0) == 0.0  # and no more than that
 
 
+def test_a_success_makes_up_for_one_failure_of_several():
+    pace = Pacing(RATE)
+    failed(pace, RATE + 2)
+    pace.note("a", GOOD, 0.0)
+    assert pace.wait("a", 0.0) == pytest.approx(0.1)
+
+
+def test_a_source_whose_failures_are_made_up_for_takes_no_memory():
+    pace = Pacing(RATE)
+    failed(pace, 1)
+    pace.note("a", GOOD, 0.0)
+    assert not pace._levels
+
+
 @pytest.mark.parametrize(
     ("outcome", "changes", "counts"),
     [
