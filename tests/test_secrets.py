@@ -150,7 +150,7 @@ def fails_to_fetch(error):
 
 
 class Between:
-    """Changes an attribute of the client's exchange while the server waits for a hook, as somebody between them would."""
+    """Changes an attribute of the client's exchange during a hook of the server, as somebody between them would."""
 
     def __init__(self, name, value):
         self._change = (name, value)
@@ -262,7 +262,7 @@ async def test_nothing_of_a_secret_is_seen(case, canaries, caplog):
 async def test_nothing_is_seen_where_somebody_is_between(name, who, canaries, caplog):
     case = CASES[name]
     errors = await see_nothing(case, case.configs(), canaries, caplog)
-    assert [str(error) for error in errors if isinstance(error, PublicKeyMismatch)][0].startswith(who)
+    assert next(str(error) for error in errors if isinstance(error, PublicKeyMismatch)).startswith(who)
 
 
 @pytest.mark.requirement("defect.secrets-in-logs")
