@@ -13,10 +13,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from acredssp.aio.answers import ClientAnswers, ServerAnswers, no_kdc
-from acredssp.aio.asking import Asking
+from acredssp.aio.asking import Asking, passes
 from acredssp.aio.driver import Pending
 from acredssp.aio.handshake import Names, aborted, new_connection_id, report_of
-from acredssp.aio.report import HandshakeOutcome, log_report
+from acredssp.aio.report import log_report
 from acredssp.arguments import expect
 from acredssp.carriage.base import TLS, Carriage, CarriedHandshake
 from acredssp.carriage.checked import checked
@@ -271,15 +271,15 @@ class _Asking(Asking):
         with anyio.move_on_after(seconds) as limit:
             try:
                 answer = await awaitable
-            except Exception as error:  # noqa: BLE001 - a hook may raise anything
-                self.running = ""
-                self._failed(role, hook, error)
+                if not limit.cancel_called:  # otherwise the hook has swallowed its cancellation
+                    return self._checked(role, hook, answer)
+            except BaseException as error:
+                if passes(error) or isinstance(error, anyio.get_cancelled_exc_class()):
+                    raise
+                self._failed(role, hook, error, seconds if limit.cancel_called else None)
                 return None
-        self.running = ""
-        if limit.cancel_called:  # perhaps the hook has swallowed its cancellation
-            self._warn(role, hook, HandshakeOutcome.TIMEOUT, f"gave no answer within {seconds:g} seconds")
-            return None
-        return self._checked(role, hook, answer)
+        self._late(role, hook, seconds or 0.0)
+        return None
 
 
 class _ServerAnswers(ServerAnswers):

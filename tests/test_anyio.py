@@ -173,6 +173,21 @@ async def raises(_request):
     raise RuntimeError("the secret is rosebud")
 
 
+class PanicError(BaseException):
+    """As an extension in Rust raises it: no Exception."""
+
+
+async def panics(_request):
+    raise PanicError("the secret is rosebud")
+
+
+async def fails_late(_request):
+    try:
+        await anyio.sleep_forever()
+    finally:
+        raise PanicError("the secret is rosebud")
+
+
 async def never(_request):
     await anyio.sleep_forever()
 
@@ -182,7 +197,16 @@ async def nothing(_request):
 
 
 @BACKENDS
-@pytest.mark.parametrize(("hook", "said"), [(raises, "raised RuntimeError"), (never, "no answer"), (nothing, "None")])
+@pytest.mark.parametrize(
+    ("hook", "said"),
+    [
+        (raises, "raised RuntimeError"),
+        (panics, "raised PanicError"),
+        (never, "no answer"),
+        (fails_late, "no answer"),
+        (nothing, "None"),
+    ],
+)
 @pytest.mark.parametrize(
     ("role", "refusal"), [("lookup", acredssp.AuthenticationError), ("authorize", acredssp.AccessDenied)]
 )

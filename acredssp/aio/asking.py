@@ -4,15 +4,19 @@ If a hook fails, the engine gets None as the answer, and takes that for a refusa
 other. The report (`refusal`) and a warning in the log tell the operator what went wrong. The warning names the lines of
 code that the exception came from, and leaves out the exception's text, which may quote a secret.
 
+A hook fails by any exception, also by one that is no `Exception`: an extension in Rust raises such exceptions. Only
+`KeyboardInterrupt` and `SystemExit` are let through, as asyncio does, and what ends the task that asks.
+
 `answers` calls this module during a handshake, and `server` calls it before one.
 """
 
 import asyncio
+import contextlib
 import functools
 import inspect
 import types
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from acredssp.aio.driver import Pending, check_in_time
 from acredssp.aio.report import HandshakeOutcome, address_text
@@ -22,11 +26,14 @@ from acredssp.credentials import Account, Candidates, Deny, NTHash, Oracle, Pass
 from acredssp.logs import get_logger
 from acredssp.wire.x224 import FailureCode
 
-__all__ = ["Asking"]
+__all__ = ["Asking", "passes"]
 
 _logger = get_logger("acredssp")
 
 _Request = TypeVar("_Request")
+
+_ENDS_THE_PROCESS: Final = (KeyboardInterrupt, SystemExit)
+"""The exceptions of a hook that are no refusals."""
 
 _DEEPEST: Final = 20
 """How many frames of a traceback the log gets, counted from the last one: endless recursion makes a thousand."""
@@ -67,10 +74,12 @@ class Asking:
             if not isinstance(answer, _NEVER_AWAITABLE) and inspect.isawaitable(answer):
                 self.running = role
                 return Pending(answer, functools.partial(self._in_time, role, hook, seconds))
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - a hook may raise anything
+            return self._checked(role, hook, answer)
+        except BaseException as error:
+            if passes(error):
+                raise
             self._failed(role, hook, error)  # nothing is awaited here, so a CancelledError comes from the hook
             return None
-        return self._checked(role, hook, answer)
 
     async def _in_time(
         self, role: str, hook: Callable[..., object], seconds: float | None, awaitable: Awaitable[object]
@@ -83,20 +92,16 @@ class Asking:
                 async with limit:
                     answer = await awaitable
                 check_in_time(limit)
-        except (Exception, asyncio.CancelledError) as error:
-            if _is_for_us(error):
+            return self._checked(role, hook, answer)
+        except BaseException as error:
+            if passes(error) or _is_for_us(error):
                 raise
-            self.running = ""
-            if limit is not None and limit.expired():
-                self._warn(role, hook, HandshakeOutcome.TIMEOUT, f"gave no answer within {seconds:g} seconds")
-            else:
-                self._failed(role, hook, error)
+            self._failed(role, hook, error, seconds if limit is not None and limit.expired() else None)
             return None
-        self.running = ""
-        return self._checked(role, hook, answer)
 
     def _checked(self, role: str, hook: Callable[..., object], answer: object) -> object:
         """Remember a refusal, and log a value that is no answer; the engine gets every value unchanged."""
+        self.running = ""
         if _YES[role](answer):
             return answer
         if isinstance(answer, Deny) or (answer is False and role in _MAY_SAY_FALSE) or _is_failure_code(role, answer):
@@ -106,13 +111,21 @@ class Asking:
         self._warn(role, hook, HandshakeOutcome.BAD_ANSWER, f"answered {what}, expected {_EXPECTED[role]}")
         return answer
 
-    def _failed(self, role: str, hook: Callable[..., object], error: BaseException) -> None:
-        self._warn(role, hook, HandshakeOutcome.FAILED, f"raised {type(error).__name__}", "".join(_places(hook, error)))
+    def _failed(self, role: str, hook: Callable[..., object], error: BaseException, late: float | None = None) -> None:
+        """Remember that a hook failed, or that its time limit of `late` seconds ended it."""
+        if late is not None:
+            self._late(role, hook, late)
+            return
+        places = _told(lambda: "".join(_places(hook, error)))
+        self._warn(role, hook, HandshakeOutcome.FAILED, f"raised {_class_name(error)}", places)
+
+    def _late(self, role: str, hook: Callable[..., object], seconds: float) -> None:
+        self._warn(role, hook, HandshakeOutcome.TIMEOUT, f"gave no answer within {seconds:g} seconds")
 
     def _warn(
         self, role: str, hook: Callable[..., object], outcome: HandshakeOutcome, what: str, where: str = ""
     ) -> None:
-        self.refusal = (role, outcome)
+        self.running, self.refusal = "", (role, outcome)
         peer = address_text(self._peer_address)
         _logger.warning("hook %s (%s) %s, peer %s: taken as a refusal%s", role, _name(hook), what, peer, where)
 
@@ -121,6 +134,16 @@ def _is_for_us(error: BaseException) -> bool:
     """Return whether this task itself is being cancelled. A hook may also have awaited something that was cancelled."""
     task = asyncio.current_task()
     return isinstance(error, asyncio.CancelledError) and task is not None and bool(task.cancelling())
+
+
+def passes(error: BaseException) -> bool:
+    """Return whether an exception is passed on, and is no refusal of the hook: the process or our coroutine ends.
+
+    If our coroutine is closed while it awaits the hook, no frame of the hook is in the traceback.
+    """
+    if isinstance(error, GeneratorExit):
+        return error.__traceback__ is None or error.__traceback__.tb_next is None
+    return isinstance(error, _ENDS_THE_PROCESS)
 
 
 _SECRETS: Final = (Password, NTHash, Candidates, Oracle)
@@ -161,7 +184,7 @@ def _what_came(role: str, answer: object) -> str:
     if answer is None:
         return "None"
     if role != "oracle" or not isinstance(answer, bytes):
-        return f"a value of type {type(answer).__name__}"
+        return f"a value of type {_class_name(answer)}"
     zeros = len(answer) == 16 and not any(answer)
     return f"{len(answer)} bytes" + (" that are all zero, which is no key" if zeros else "")
 
@@ -172,9 +195,33 @@ def _is_failure_code(role: str, answer: object) -> bool:
 
 
 def _name(hook: Callable[..., object]) -> str:
-    """Return the hook's name in the application's code."""
-    named: Any = hook if hasattr(hook, "__qualname__") else type(hook)
-    return f"{named.__module__}.{named.__qualname__}"
+    """Return the hook's name in the application's code, as far as it can be told."""
+    name = _told(lambda: hook.__qualname__) or _told(lambda: type(hook).__qualname__) or _class_name(hook)
+    module = _told(lambda: hook.__module__)  # an object has that of its class, a method of a built-in type has none
+    return f"{module}.{name}" if module else name
+
+
+_NAME_OF: Final = type.__dict__["__name__"].__get__
+"""Tells a class's name without the class's own code, which may raise an exception."""
+
+
+def _class_name(value: object) -> str:
+    name: str = _NAME_OF(type(value))
+    return name
+
+
+def _told(tell: Callable[[], object]) -> str:
+    """Return a text that an application's object tells about itself; empty if it cannot tell one.
+
+    The object's own code may raise anything. If that were not caught, a refusal would become a failure of acredssp.
+    """
+    try:
+        text = tell()
+    except BaseException as error:
+        if passes(error):
+            raise
+        return ""
+    return text if type(text) is str else ""
 
 
 def _places(hook: Callable[..., object], error: BaseException) -> Iterator[str]:
@@ -193,7 +240,9 @@ def _first_line(hook: Callable[..., object]) -> list[tuple[types.CodeType, int |
     while isinstance(hook, functools.partial):
         hook = hook.func
     function = hook if inspect.isroutine(hook) else type(hook).__call__
-    code = getattr(inspect.unwrap(function), "__code__", None)
+    with contextlib.suppress(ValueError):  # a wrapper that wraps itself
+        function = inspect.unwrap(function)
+    code = getattr(function, "__code__", None)
     return [(code, code.co_firstlineno)] if isinstance(code, types.CodeType) else []
 
 

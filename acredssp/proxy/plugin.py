@@ -58,7 +58,9 @@ class PlugIn:
         try:
             answer = self._function(who, *more)
             answer = await answer if inspect.isawaitable(answer) else answer
-        except (Exception, SystemExit) as error:
+        except (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:
             *_, (frame, line) = traceback.walk_tb(error.__traceback__)  # the error's text may hold a secret
             place = f"{frame.f_code.co_filename}, line {line}"
             reason = f"{self.name} failed with {type(error).__name__} ({place})"

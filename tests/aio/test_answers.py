@@ -19,6 +19,7 @@ from support.endpoints import (
 )
 
 from acredssp.aio.answers import ClientAnswers, ServerAnswers
+from acredssp.aio.asking import Asking
 from acredssp.aio.handshake import Handshake
 from acredssp.aio.offload import Lane
 from acredssp.aio.report import HandshakeOutcome
@@ -92,6 +93,13 @@ def raising(error):
     return hook
 
 
+class PanicError(BaseException):
+    """As an extension in Rust raises it: no Exception."""
+
+
+NO_EXCEPTIONS = [PanicError(CANARY), BaseExceptionGroup(CANARY, [PanicError(CANARY)]), GeneratorExit(CANARY)]
+
+
 async def never(_request):
     await asyncio.Event().wait()
 
@@ -111,6 +119,8 @@ REFUSALS = {
     "deny with a status about the account": lambda _request: Deny(NTSTATUS.STATUS_ACCOUNT_DISABLED),
     "raises": raising(LookupError(CANARY)),
     "raises in a coroutine": as_coroutine(raising(LookupError(CANARY))),
+    "raises what is no exception": raising(PanicError(CANARY)),
+    "raises what is no exception in a coroutine": as_coroutine(raising(PanicError(CANARY))),
     "raises a time-out": raising(TimeoutError(CANARY)),
     "oracle that raises": lambda _request: Oracle(raising(LookupError(CANARY))),
     "oracle that says none": lambda _request: Oracle(lambda _exchange: None),
@@ -197,6 +207,109 @@ async def test_a_hook_that_cannot_be_called_so_is_told_with_its_own_line(hook, c
     assert places == (
         [f'  File "{code.co_filename}", line {code.co_firstlineno}, in {code.co_qualname}'] if code else []
     )
+
+
+def wraps_itself():
+    """Be called with nothing."""
+
+
+wraps_itself.__wrapped__ = wraps_itself
+
+
+class HidesItsName(type):
+    def __getattribute__(cls, name):
+        if name in {"__name__", "__qualname__"}:
+            raise RuntimeError(CANARY)
+        return super().__getattribute__(name)
+
+
+class Nameless(metaclass=HidesItsName):
+    def __call__(self, _request):
+        raise LookupError(CANARY)
+
+    @property
+    def __module__(self):
+        raise RuntimeError(CANARY)
+
+
+class Classless:
+    @property
+    def __class__(self):
+        raise PanicError(CANARY)
+
+
+class UntraceableError(Exception):
+    @property
+    def __traceback__(self):
+        raise PanicError(CANARY)
+
+
+HERE = f"({__name__}."
+
+
+@pytest.mark.parametrize(
+    ("hook", "named", "said"),
+    [
+        (types.MappingProxyType({}).__getitem__, "(mappingproxy.__getitem__)", "raised KeyError"),
+        ({}.__getitem__, "(dict.__getitem__)", "raised KeyError"),
+        (str.upper, "(str.upper)", "raised TypeError"),
+        (wraps_itself, HERE + "wraps_itself)", "raised TypeError"),
+        (Nameless(), "(Nameless)", "raised LookupError"),
+        (lambda _: Nameless(), HERE + "<lambda>)", "answered a value of type Nameless"),
+        (as_coroutine(lambda _: Nameless()), HERE, "answered a value of type Nameless"),
+        (lambda _: Classless(), HERE + "<lambda>)", "raised PanicError"),
+        (as_coroutine(lambda _: Classless()), HERE, "raised PanicError"),
+        (raising(UntraceableError(CANARY)), HERE, "raised UntraceableError"),
+    ],
+)
+async def test_a_hook_is_named_as_far_as_it_can_be_told(hook, named, said, caplog):
+    with caplog.at_level(logging.WARNING, "acredssp"):
+        ours, _ = await handshake(server_config(lookup=hook))
+    assert ours.nt_status is NTSTATUS.STATUS_LOGON_FAILURE
+    (record,) = [record for record in caplog.records if record.name == "acredssp"]
+    assert record.getMessage().startswith(f"hook lookup {named}")
+    assert said in record.getMessage()
+    assert CANARY not in caplog.text
+
+
+@pytest.mark.parametrize("error", NO_EXCEPTIONS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("shape", [SHAPES["function"], SHAPES["coroutine"]], ids=["function", "coroutine"])
+@pytest.mark.parametrize("role", ["lookup", "oracle", "authorize", "admit"])
+async def test_what_is_no_exception_is_a_failure_of_the_hook_like_any_other(role, shape, error, caplog):
+    client, server = memory_pair()
+    reports, hook = [], shape(raising(error))
+    config = server_config(**({"lookup": lambda _: Oracle(hook)} if role == "oracle" else {role: hook}))
+    logon = Handshake(server, config, RDP(hybrid_ex=True), on_handshake=reports.append)
+    theirs, ours = await asyncio.gather(
+        logon.run(), client_side(client, carriage=RDP(hybrid_ex=True)).establish(), return_exceptions=True
+    )
+    assert isinstance(theirs, AuthenticationError)
+    assert isinstance(ours, AuthenticationError)
+    assert [(report.outcome, report.hook) for report in reports] == [(HandshakeOutcome.FAILED, role)]
+    (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert f" raised {type(error).__name__}, peer " in record.getMessage()
+    assert f'File "{__file__}", line' in record.getMessage()
+    assert CANARY not in caplog.text
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("shape", [SHAPES["function"], SHAPES["coroutine"]], ids=["function", "coroutine"])
+async def test_what_ends_the_process_is_no_refusal(shape, error, caplog):
+    asking = Asking(None)
+    with pytest.raises(error):
+        await asking.ask("lookup", shape(raising(error())), None, None)
+    assert asking.refusal is None
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("seconds", [None, 60.0])
+async def test_a_hook_whose_wait_is_dropped_has_not_failed(seconds, caplog):
+    asking = Asking(None)
+    waiting = asking.ask("lookup", never, None, seconds).__await__()
+    waiting.send(None)
+    waiting.close()
+    assert asking.refusal is None
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(

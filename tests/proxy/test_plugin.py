@@ -76,7 +76,11 @@ async def test_one_that_gives_no_answer_is_named_in_the_record(world, function, 
     assert record.reason.endswith(f" (no answer came from {PLACES[place]})")
 
 
-@pytest.mark.parametrize("error", [KeyError, SystemExit])
+class PanicError(BaseException):
+    """As an extension in Rust raises it: no Exception."""
+
+
+@pytest.mark.parametrize("error", [KeyError, SystemExit, PanicError])
 async def test_one_that_fails_refuses_the_user_and_is_named(world, function, place, error):
     def fail(*_):
         raise error("c4nary")
