@@ -49,6 +49,9 @@ _PIECE: Final = 1 << 16
 _MOST_OVERHEAD: Final = 65_536
 """Bytes that a sealed body may have beyond twice its plaintext. A part of 16,384 bytes has some 250 more."""
 
+_MOST_DIGITS: Final = 20
+"""The most digits of a Content-Length, as h11 has it. httptools takes any number of zeros in front."""
+
 _OF_THE_ENVELOPE: Final = frozenset({b"content-type", b"content-length", b"transfer-encoding"})
 _HIDDEN: Final = _OF_THE_ENVELOPE | {b"authorization", b"accept-encoding"}
 """Fields that the application does not see. Content-Encoding would stand outside of the sealed body, where it would be
@@ -138,8 +141,11 @@ class Cycle:
             raise HTTPProtocolError("expected a request, got connect, behind which no http is spoken", 501)
         if len(values_of(self._headers, "Host")) != 1:
             raise HTTPProtocolError(NO_HOST)  # RFC 9112 3.2
-        coding = values_of(self._headers, "Transfer-Encoding")
-        if coding and values_of(self._headers, "Content-Length"):
+        coding, lengths = values_of(self._headers, "Transfer-Encoding"), values_of(self._headers, "Content-Length")
+        if longest := max((len(length) for length in lengths if len(length) > _MOST_DIGITS), default=0):
+            what = f"expected a content-length of at most {_MOST_DIGITS} digits, got one of {longest}"
+            raise HTTPProtocolError(what)
+        if coding and lengths:
             raise HTTPProtocolError("expected a content-length or a transfer-encoding, got both")  # RFC 9112 6.3
         if coding and [each.lower() for each in coding] != [
             "chunked"

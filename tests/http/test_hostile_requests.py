@@ -97,6 +97,24 @@ async def test_a_user_s_body_may_have_so_many_chunks(server, size, pieces, serve
     assert app.bodies == [b"x" * size] * served
 
 
+@pytest.mark.parametrize("digits", [21, 5000])
+@pytest.mark.parametrize("user", [True, False], ids=["user", "stranger"])
+@pytest.mark.parametrize("server", SERVERS)
+async def test_a_length_of_more_digits_than_any_length_has_is_refused(server, user, digits, caplog):
+    app = App(reads=True)
+    async with serving(server, app) as port, connected(port) as client:
+        kind, body = "text/plain", b"x" * 3000
+        if user:
+            await client.log_on()
+            kind, body = seal_body(client.context, body)
+        length = f"{len(body):0{digits}}"
+        head = f"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n"
+        answer = await answer_to(client, head.encode() + body)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert app.bodies == []
+    assert [each for each in caplog.records if each.levelno >= TRACEBACKS] == []
+
+
 @pytest.mark.parametrize(
     ("fields", "statuses"),
     [
