@@ -105,7 +105,7 @@ def user_alone(name: str) -> str:
     It cuts more off than `split_logon_name` does, because other software splits names by rules of its own. Spellings
     that any of these rules takes for the same plain name have the same result.
     """
-    return name.strip("\\@").rpartition("\\")[2].partition("@")[0]
+    return name.strip("\\@").rpartition("\\")[2].lstrip("@").partition("@")[0]
 
 
 _PRINCIPAL: Final = re.compile(r"((?:[^\\@]|\\.)*)@(.*)", re.DOTALL)

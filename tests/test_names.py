@@ -147,6 +147,12 @@ def test_a_user_alone_is_what_is_left_when_no_domain_can_be_split_off_any_more()
                 assert user_alone(name) == rest
 
 
+@pytest.mark.parametrize("user", ["bob", "@bob", "bob@", "@bob@", "b@ob"])
+def test_a_name_alone_is_the_same_whether_the_domain_is_in_the_name_or_apart(user):
+    for written in (f"CONTOSO\\{user}", f"{user}@contoso.com", f"A\\CONTOSO\\{user}"):
+        assert user_alone(written) == user_alone(user) != ""
+
+
 @pytest.mark.parametrize("name", ["XAVIER", "MAX", "x"])
 def test_a_name_alone_keeps_every_letter(name):
     """Only the separators at either end are cut off."""
