@@ -31,7 +31,8 @@ _DEVIATIONS: Final = frozenset("ß\u03c2\u200c\u200d")
 _ENDS_IN_NUMBER: Final = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9a-fA-F]*)", re.DOTALL)
 """Names that end in a number (127.1, 2130706433, 0x7f.1). They are no DNS names: resolvers take them for addresses."""
 
-_CONVERTED: Final = re.compile(r"[a-z0-9_.-]+")
+_CHARACTERS: Final = re.compile(r"[a-z0-9_.-]+")
+"""The characters of host names in lower case. The underscore is in no standard, but in names of Windows."""
 _FULL_STOPS: Final = re.compile("[.\u3002\uff0e\uff61]")
 """The characters that separate labels (RFC 3490 3.1)."""
 
@@ -90,7 +91,7 @@ def dns_name(name: str) -> str | None:
             return None
         name = converted
     name = name.removesuffix(".").lower()
-    if "" in name.split(".") or _ENDS_IN_NUMBER.fullmatch(name):
+    if not _CHARACTERS.fullmatch(name) or "" in name.split(".") or _ENDS_IN_NUMBER.fullmatch(name):
         return None
     return name
 
@@ -103,7 +104,7 @@ def _converted(name: str) -> str | None:
     except UnicodeError:
         return None
     # Some characters are converted to ASCII that has a meaning of its own, such as a slash, or a dot within a label.
-    whole = _CONVERTED.fullmatch(converted) is not None
+    whole = _CHARACTERS.fullmatch(converted) is not None
     return converted if whole and converted.count(".") == len(_FULL_STOPS.findall(name)) else None
 
 
@@ -129,4 +130,6 @@ def _why_not(link: Link, name: str) -> str:
 def _odd(name: str) -> str:
     if not _DEVIATIONS.isdisjoint(name):
         return " (which has two xn-- forms: write the intended one)"
+    if name and name.isascii() and _address(name) is None and not _CHARACTERS.fullmatch(name.lower()):
+        return " (which no host can be called)"
     return ""

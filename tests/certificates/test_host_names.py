@@ -69,6 +69,10 @@ DIFFERENT = {
     "ipv4-compatible is not ipv4": ("192.0.2.1", "::192.0.2.1"),
     "a name with nothing behind its zero byte": ("host.example", "host.example\x00.evil.example"),
     "a zero byte in the certificate": ("host.example\x00.evil.example", "host.example"),
+    "a zero byte in a label of a wildcard": ("*.example.com", "a\0b.example.com"),
+    "a wildcard in both": ("*.example.com", "*.example.com"),
+    "a space in a label of a wildcard": ("*.example.com", "a b.example.com"),
+    "a line break at the end": (x509.DNSName("example.com\n"), "example.com\n"),
     "a mail address": (x509.RFC822Name("a@host.example"), "host.example"),
 }
 
@@ -96,8 +100,17 @@ def test_names_that_are_not(its, asked):
         ([f"{n}.example" for n in "abcdef"], "host", "it is for a.example, b.example, c.example, d.example and 2 more"),
         (["a.example"], "", "is not for an empty name: it is for a.example"),
         ([x509.RFC822Name("a@b.example")], "b.example", "is not for b.example: it is for no host"),
+        (
+            ["*.example"],
+            "a\0b.example",
+            r"is not for a\x00b.example (which no host can be called): it is for *.example",
+        ),
         (["a.example"], "straße.example", "which has two xn-- forms: write the intended one"),
-        (["a.example\x1b[2J"], "b.example\n", r"is not for b.example\n: it is for a.example\x1b[2J"),
+        (
+            ["a.example\x1b[2J"],
+            "b.example\n",
+            r"is not for b.example\n (which no host can be called): it is for a.example\x1b[2J",
+        ),
     ],
 )
 def test_a_refusal_says_for_which_names_it_is(names, name, said):
