@@ -52,12 +52,18 @@ class H11Connection:
     """
 
     def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, app: ASGIApp, limits: HTTPLimits
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        app: ASGIApp,
+        limits: HTTPLimits,
+        accepted: float | None = None,
     ) -> None:
         self._reader = reader
         self._writer = writer
         self._app = app
         self._limits = limits
+        self._accepted = accepted
         self._served: ServedConnection | None = None
         self._http = ServerParser(limits.header_size)
         self._draining = False
@@ -117,7 +123,7 @@ class H11Connection:
 
     async def run(self) -> None:
         """Serve the connection to its end."""
-        served = self._served = ServedConnection(self._writer.transport, self._limits)
+        served = self._served = ServedConnection(self._writer.transport, self._limits, self._accepted)
         if self._left:
             served.note_left()
         try:

@@ -25,7 +25,9 @@ class HTTPLimits:
             Fields are refused once more bytes than these have come and their end has not, so fields that end within the
             same read of the socket (256 KiB at most) are taken.
         body_size: Bytes of a request's plaintext.
-        logon_timeout: Seconds from the accept to the end of the logon.
+        logon_timeout: Seconds from the accept to the end of the logon. With TLS outside, its handshake may take as many
+            under `start_http_server`, and 60 under uvicorn; both are a part of the logon's time. Connections in that
+            handshake count for no limit of connections: nothing but a firewall or a proxy in front can bound them.
         idle_timeout: Seconds for the next request's headers to come. For uvicorn they count from the first byte of the
             request, and uvicorn's option `timeout_keep_alive` holds for the time before it.
         body_timeout: Seconds that the server waits for a client within one body, all waits together, and the seconds in

@@ -96,9 +96,10 @@ class ServedConnection:
     Args:
         transport: The connection; with TLS outside, the transport of TLS.
         limits: The server's limits.
+        accepted: The moment of the accept, in the loop's time. With TLS outside it is before the transport's first one.
     """
 
-    def __init__(self, transport: asyncio.WriteTransport, limits: HTTPLimits) -> None:
+    def __init__(self, transport: asyncio.WriteTransport, limits: HTTPLimits, accepted: float | None = None) -> None:
         loop = asyncio.get_running_loop()
         self._transport = transport
         self._exchange: ServerExchange | None = None
@@ -106,7 +107,7 @@ class ServedConnection:
         self._acceptor: Acceptor | None = None
         self._busy = False
         self._told = False
-        self._started = loop.time()
+        self._started = loop.time() if accepted is None else accepted
         self._deadline = self._started + limits.logon_timeout
         self._timer: asyncio.TimerHandle | None = loop.call_at(self._deadline, self._late)
         self._end_timer: asyncio.TimerHandle | None = None

@@ -157,8 +157,8 @@ class HTTPServer:
         while self._connections:
             await asyncio.wait(self._connections.values())
 
-    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> H11Connection:
-        connection = H11Connection(reader, writer, self._app, self._limits)
+    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, at: float) -> H11Connection:
+        connection = H11Connection(reader, writer, self._app, self._limits, at)
         try:
             self._places.enter(connection)
         except LimitExceeded:
@@ -193,7 +193,8 @@ class HTTPServer:
 class _Accepting(asyncio.StreamReaderProtocol):
     """Hands over a connection at once, so that limits are checked before anything of it is read; tells of its end."""
 
-    def __init__(self, accepted: Callable[[asyncio.StreamReader, asyncio.StreamWriter], H11Connection]) -> None:
+    def __init__(self, accepted: Callable[[asyncio.StreamReader, asyncio.StreamWriter, float], H11Connection]) -> None:
+        self._accepted_at = asyncio.get_running_loop().time()  # loops make a protocol before the handshake of TLS
         self._reader = asyncio.StreamReader(READ_SIZE)
         self._accepted = accepted
         self._connection: H11Connection | None = None
@@ -203,7 +204,7 @@ class _Accepting(asyncio.StreamReaderProtocol):
         super().connection_made(transport)
         connection = cast("asyncio.WriteTransport", transport)  # uvloop's have other base classes
         writer = asyncio.StreamWriter(connection, self, self._reader, asyncio.get_running_loop())
-        self._connection = self._accepted(self._reader, writer)
+        self._connection = self._accepted(self._reader, writer, self._accepted_at)
 
     def eof_received(self) -> bool | None:
         self._tell_end()

@@ -44,8 +44,8 @@ def _places_of(server: ServerState, limits: HTTPLimits) -> Places:
 class _Connection:
     """What both protocols do for a connection."""
 
-    def __init__(self, transport: asyncio.Transport, limits: HTTPLimits, server: ServerState) -> None:
-        self.served = ServedConnection(transport, limits)
+    def __init__(self, transport: asyncio.Transport, limits: HTTPLimits, server: ServerState, accepted: float) -> None:
+        self.served = ServedConnection(transport, limits, accepted)
         self._limits = limits
         self._places = _places_of(server, limits)
         self._head_timer: asyncio.TimerHandle | None = None
@@ -112,9 +112,13 @@ class H11Protocol(h11_impl.H11Protocol):
     _credssp: _Connection
     _parser: ServerParser
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._accepted = asyncio.get_running_loop().time()  # loops make a protocol before the handshake of TLS
+        super().__init__(*args, **options)
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """Begin the connection."""
-        self._credssp = _Connection(transport, self.limits, self.server_state)
+        self._credssp = _Connection(transport, self.limits, self.server_state, self._accepted)
         self.app_state = {**self.app_state, STATE: self._credssp.served}
         self.conn = self._parser = ServerParser(self.config.h11_max_incomplete_event_size or self.limits.header_size)
         super().connection_made(cast("asyncio.Transport", _Transport(transport, self._credssp.served)))
@@ -160,9 +164,13 @@ class HttpToolsProtocol(httptools_impl.HttpToolsProtocol):
     _steps = 0
     """How many heads and messages have begun or ended, and how many pieces of a body have come."""
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._accepted = asyncio.get_running_loop().time()  # loops make a protocol before the handshake of TLS
+        super().__init__(*args, **options)
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """Begin the connection."""
-        self._credssp = _Connection(transport, self.limits, self.server_state)
+        self._credssp = _Connection(transport, self.limits, self.server_state, self._accepted)
         self.app_state = {**self.app_state, STATE: self._credssp.served}
         super().connection_made(cast("asyncio.Transport", _Transport(transport, self._credssp.served)))
 

@@ -7,7 +7,7 @@ import pytest
 import uvicorn
 from support.endpoints import BOB, PASSWORD, Deadlines, server_config
 from support.http_bodies import END, MULTI, TYPE
-from support.http_by_hand import OUTSIDE, PROTOCOLS, SERVERS, connected, from_port, serving, shorten
+from support.http_by_hand import NO_CHECK, OUTSIDE, PROTOCOLS, SERVERS, connected, from_port, serving, shorten
 from support.peers import free_port
 
 from acredssp.aio import FailureLimit, HandshakeOutcome
@@ -425,6 +425,21 @@ async def test_a_client_that_does_not_log_on_in_time_is_let_go(server):
         assert (await begun.ask()).status == 401
         assert await silent.at_end()
         assert await begun.at_end()
+
+
+async def test_the_time_for_the_logon_counts_from_the_accept_with_tls_outside_too(server):
+    """The second client is accepted after the first one, which begins TLS only when the second has logged on."""
+    loop, ends = asyncio.get_running_loop(), []
+    options = {"ssl": OUTSIDE, "on_handshake": lambda report: ends.append((report, loop.time()))}
+    async with serving(server, Echo(), **options) as port, connected(port) as first:
+        async with connected(port, secure=True) as second:
+            await second.log_on()
+        begun = loop.time()
+        await first.writer.start_tls(NO_CHECK, server_hostname="localhost")
+        await first.log_on()
+    report, ended = ends[1]
+    assert report.outcome is HandshakeOutcome.SUCCESS
+    assert report.elapsed > ended - begun
 
 
 class Stuck(asyncio.Transport):
