@@ -96,7 +96,7 @@ class ServedConnection:
     Args:
         transport: The connection; with TLS outside, the transport of TLS.
         limits: The server's limits.
-        accepted: The moment of the accept, in the loop's time. With TLS outside it is before the transport's first one.
+        accepted: The moment of the accept, in the loop's time; None for now. TLS outside begins after it.
     """
 
     def __init__(self, transport: asyncio.WriteTransport, limits: HTTPLimits, accepted: float | None = None) -> None:
