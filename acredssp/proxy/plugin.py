@@ -52,8 +52,7 @@ class PlugIn:
         Raises:
             Refused: The function has failed.
         """
-        front, loop = who.session.front, asyncio.get_running_loop()
-        front.waits_for = self.name
+        who.session.front.waits_for, loop = self.name, asyncio.get_running_loop()
         loop.call_soon(self._see_whether_it_blocked, loop.time())  # called once the function waits for something
         try:
             answer = self._function(who, *more)
@@ -62,10 +61,9 @@ class PlugIn:
             raise
         except BaseException as error:
             *_, (frame, line) = traceback.walk_tb(error.__traceback__)  # the error's text may hold a secret
-            place = f"{frame.f_code.co_filename}, line {line}"
-            reason = f"{self.name} failed with {type(error).__name__} ({place})"
+            reason = f"{self.name} failed with {type(error).__name__} ({frame.f_code.co_filename}, line {line})"
             raise Refused(reason, NTSTATUS.STATUS_NO_LOGON_SERVERS, error) from error
-        front.waits_for = ""
+        who.session.front.waits_for = ""
         return answer
 
     def _see_whether_it_blocked(self, asked: float) -> None:
