@@ -35,7 +35,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 import acredssp
 from acredssp import FailureLimit, NTHash, Password
@@ -109,6 +109,10 @@ CASES = (
     Case("two candidates, against two stand-ins", "hook", "twotwo00", unknown="nobody02"),
     Case("control: fifty candidates, against no stand-in", "hook", "control0", differs=True),
 )
+
+SERVERS: Final = tuple(dict.fromkeys(case.server for case in CASES))
+LEAST: Final = 10
+"""The fewest pairs of which a test says anything."""
 
 
 # --- the servers ---
@@ -443,16 +447,25 @@ def _write(path: pathlib.Path, where: str, columns: list[str], rows: list[list[A
     path.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
+_WRONG: Final = {
+    True: "FAILS: the control was not told apart: it needs more --pairs to be seen, or a quieter machine",
+    False: "FAILS: this refusal was told apart from that of an unknown user",
+}
+"""What is said where a finding is not what it should be, by whether the case differs."""
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         "python -m benchmarks.timing_attack", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--pairs", type=int, default=PAIRS, help="how many pairs each case has")
+    parser.add_argument("--pairs", type=int, default=PAIRS, help=f"how many pairs each case has, {LEAST} or more")
     parser.add_argument("--count", action="store_true", help="count what is executed, and print JSON")
     parser.add_argument("--figures", type=pathlib.Path, help="the file to write the table of docs/security.md to")
-    parser.add_argument("--only", default="", help="one server alone")
+    parser.add_argument("--only", default="", choices=SERVERS, metavar="SERVER", help=f"one of {', '.join(SERVERS)}")
     parser.add_argument("--serve", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.pairs < LEAST:
+        parser.error(f"--pairs: expected {LEAST} or more, got {options.pairs}")
     if options.serve:
         asyncio.run(_be_server(options.serve))
         return 0
@@ -465,9 +478,11 @@ def main() -> int:
         return 0
     rows, wrong = [], 0
     for finding in timed(options.pairs, options.only):
-        wrong += finding.found != finding.case.differs
         rows.append(finding.row())
         print(" | ".join(rows[-1]), flush=True)
+        if finding.found != finding.case.differs:
+            wrong += 1
+            print(_WRONG[finding.case.differs], flush=True)
     if options.figures is not None:
         _write(options.figures, f"{options.pairs:,} pairs each, {where}", HEADINGS, rows)
     return 1 if wrong else 0

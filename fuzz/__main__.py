@@ -130,6 +130,13 @@ def _run(options: argparse.Namespace) -> int:
     return 1 if wrong else 0
 
 
+def _known(name: str) -> str:
+    """The name of a target, for argparse."""
+    if name not in TARGETS:
+        raise argparse.ArgumentTypeError(f"expected some of {', '.join(TARGETS)}, got {name}")
+    return name
+
+
 def main() -> int:
     """Do what the command line asks for; return the exit status."""
     parser = argparse.ArgumentParser("python -m fuzz", description=__doc__)
@@ -138,7 +145,7 @@ def main() -> int:
     written = commands.add_parser("export", help="write programs, dictionaries and corpora as OSS-Fuzz takes them")
     written.add_argument("folder", type=pathlib.Path)
     run = commands.add_parser("run", help="run targets, all of them unless some are named")
-    run.add_argument("target", nargs="*")
+    run.add_argument("target", nargs="*", type=_known, metavar="target")
     run.add_argument("--seconds", type=float, default=20, help="for each target, 20 without it")
     run.add_argument("--runs", type=int, default=-1, help="inputs for each target, in place of seconds")
     run.add_argument(

@@ -620,6 +620,8 @@ def main():
     if options.inside:
         run_inside(Inside(*json.loads(options.inside)))
         return 0
+    if unknown := [file for file in options.file if file not in mutable_files()]:
+        parser.error(f"expected files below acredssp/ that `TESTS` has tests for, got {', '.join(unknown)}")
     wanted = changed_functions(options.changed) if options.changed else None
     files = sorted(wanted) if wanted is not None else options.file or mutable_files()
     if not files:

@@ -144,6 +144,8 @@ def main():
     options = parser.parse_args()
     wanted = options.name
     mutants = load(ROOT.joinpath("tests", "mutants.toml").read_text(encoding="utf-8"))
+    if unknown := [name for name in wanted if not any(mutant.is_called(name) for mutant in mutants)]:
+        parser.error(f"tests/mutants.toml has no mutant of {', '.join(unknown)}")
     mutants = [mutant for mutant in mutants if not wanted or any(mutant.is_called(name) for name in wanted)]
     failures = 0
     with concurrent.futures.ThreadPoolExecutor(2 * os.cpu_count()) as pool:  # half of the time a test waits for a peer

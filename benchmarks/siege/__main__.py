@@ -235,6 +235,13 @@ def broken(rows: Sequence[Row]) -> Iterator[str]:
             yield f"{row.what}: at least {row.figure.low:.0f} bytes, at most {leaks.LEAK:g}"
 
 
+def _count(text: str) -> int:
+    """A number of at least one hundred, for argparse: memory is noted at a hundred steps."""
+    if not text.isdecimal() or int(text) < leaks.STEPS:
+        raise argparse.ArgumentTypeError(f"expected {leaks.STEPS} or more, got {text}")
+    return int(text)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         "python -m benchmarks.siege", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -246,7 +253,7 @@ def main() -> int:
     parser.add_argument("--server", action="append", choices=OURS, help="only this one, beside bare TLS")
     parser.add_argument("--loop", action="append", choices=tuple(LOOPS), help="only this event loop")
     parser.add_argument("--build", action="append", choices=("interpreted", "compiled"), help="only this engine")
-    parser.add_argument("--handshakes", type=int, help="how many the memory of each server is watched for")
+    parser.add_argument("--handshakes", type=_count, help="how many the memory of each server is watched for")
     parser.add_argument("--minutes", type=float, help="how long it may take")
     parser.add_argument("--check", action="store_true", help="a tenth, with bounds that no busy machine crosses")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
@@ -262,6 +269,8 @@ def main() -> int:
     options = parser.parse_args()
     options.output = options.output or [FOLDER]
     if options.into_docs:
+        if absent := [str(folder) for folder in options.output if not (folder / "results.json").is_file()]:
+            parser.error(f"--output: expected folders of runs, which have a results.json, got {', '.join(absent)}")
         docs.into_docs(*options.output)
         return 0
     raise_file_limit()

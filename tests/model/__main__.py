@@ -18,14 +18,26 @@ def options():
     parser = argparse.ArgumentParser(prog="python -m model", description=__doc__)
     parser.add_argument("names", nargs="*", help="worlds and switches; all of them if none is named")
     parser.add_argument(
-        "--most", type=int, default=0, help="how many states to visit at most; a world's own bound if 0"
+        "--most", type=_count, default=0, help="how many states of a world to visit at most; its own bound if 0"
     )
-    parser.add_argument("--depth", type=int, default=0, help="how many messages to deliver at most")
+    parser.add_argument(
+        "--depth", type=_count, default=0, help="how many messages to deliver in a world at most; its own bound if 0"
+    )
     parser.add_argument("--draw", choices=DRAWN, default="", help="draw each counterexample")
     parser.add_argument("--wide", action="store_true", help="explore worlds with wider bounds, which takes minutes")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--figures", default="", help="the folder to write the tables of docs/security.md to")
-    return parser.parse_args()
+    chosen = parser.parse_args()
+    if (chosen.most or chosen.depth) and not set(chosen.names).isdisjoint(switch.name for switch in SWITCHES):
+        parser.error("--most and --depth are bounds of worlds: a switch is explored up to its counterexample")
+    return chosen
+
+
+def _count(text):
+    """A number that is not negative, for argparse."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected 0 or more, got {text}")
+    return int(text)
 
 
 def figures_of(report):

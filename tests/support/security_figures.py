@@ -7,6 +7,7 @@ number}}}, and puts each name into docs/figures, where `make security-report` fi
 gives tests the fixture `figure`, and writes what they noted into the file that `--figures` names.
 """
 
+import argparse
 import collections
 import datetime as dt
 import json
@@ -115,7 +116,14 @@ def filed(name, rows, measured):
 
 
 def main():
-    figures = collect(sys.argv[1:] or TESTS)
+    parser = argparse.ArgumentParser(
+        prog="python -m support.security_figures", description="Make the figures of docs/security.md that tests make."
+    )
+    parser.add_argument("tests", nargs="*", default=TESTS, help=f"files of tests; {', '.join(TESTS)} if none is named")
+    options = parser.parse_args()
+    if absent := [name for name in options.tests if not (ROOT / name.partition("::")[0]).is_file()]:
+        parser.error(f"there is no file {', '.join(absent)}")
+    figures = collect(options.tests)
     sys.stdout.write(json.dumps(figures, indent=2) + "\n")
     day = dt.datetime.now(dt.UTC).date()
     measured = f"{day}, Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} processors"

@@ -5,6 +5,7 @@ A file NAME.json has `measured`, `columns` and `rows`; the page has two marks fo
 
 import json
 import re
+import sys
 
 from support.pages import ROOT
 
@@ -51,4 +52,7 @@ def read_figures(name):
 
 
 if __name__ == "__main__":
-    PAGE.write_text(filled(PAGE.read_text("utf-8"), read_figures), "utf-8")
+    before = PAGE.read_text("utf-8")
+    PAGE.write_text(after := filled(before, read_figures), "utf-8")
+    how = "as they were" if after == before else "made anew"
+    sys.stdout.write(f"{PAGE.relative_to(ROOT)}: {len(names(after))} tables, {how}\n")
