@@ -106,6 +106,7 @@ def test_names_that_are_not(its, asked):
             r"is not for a\x00b.example (which no host can be called): it is for *.example",
         ),
         (["a.example"], "straße.example", "which has two xn-- forms: write the intended one"),
+        (["a.example"], "2001:db8::1", "is not for 2001:db8::1: it is for a.example"),
         (
             ["a.example\x1b[2J"],
             "b.example\n",
