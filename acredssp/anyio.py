@@ -276,9 +276,10 @@ class _Asking(Asking):
             except BaseException as error:
                 if passes(error) or isinstance(error, anyio.get_cancelled_exc_class()):
                     raise
-                self._failed(role, hook, error, seconds if limit.cancel_called else None)
-                return None
-        self._late(role, hook, seconds or 0.0)
+                if not limit.cancel_called:
+                    self._failed(role, hook, error)
+                    return None
+        self._late(role, hook, seconds)
         return None
 
 
@@ -292,8 +293,7 @@ class _ServerAnswers(ServerAnswers):
 async def _answered(event: Event, answers: ClientAnswers | ServerAnswers, policy: Policy) -> Any:
     """Return the answer to an event. A step of Kerberos runs in a thread, which is left to itself if it is too slow."""
     if not isinstance(event, StepMechanism):
-        answer = answers(event)
-        return await answer if isinstance(answer, Pending) else answer
+        return await answer if isinstance(answer := answers(event), Pending) else answer
     _kdc_threads.set(limiter := _kdc_threads.get(None) or anyio.CapacityLimiter(40))
     with anyio.move_on_after(policy.kerberos_timeout):
         return await anyio.to_thread.run_sync(outcome_of_step, event, abandon_on_cancel=True, limiter=limiter)

@@ -420,7 +420,7 @@ def server_process(which: str) -> Iterator[Stranger]:
 
 
 def timed(pairs: int, only: str = "") -> Iterator[Finding]:
-    for which in dict.fromkeys(case.server for case in CASES if only in {"", case.server}):
+    for which in [only] if only else SERVERS:
         with server_process(which) as stranger:
             for case in CASES:
                 if case.server == which:

@@ -105,7 +105,7 @@ def _show(result: Result) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    targets = [target_of(name) for name in options.target] or list(TARGETS.values())
+    targets = options.target or list(TARGETS.values())
     findings = pathlib.Path(options.findings)
 
     def one(target: Target) -> Result:
@@ -130,11 +130,12 @@ def _run(options: argparse.Namespace) -> int:
     return 1 if wrong else 0
 
 
-def _known(name: str) -> str:
-    """The name of a target, for argparse."""
-    if name not in TARGETS:
-        raise argparse.ArgumentTypeError(f"expected some of {', '.join(TARGETS)}, got {name}")
-    return name
+def _target(name: str) -> Target:
+    """The target of that name, for argparse."""
+    try:
+        return target_of(name)
+    except LookupError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def main() -> int:
@@ -145,7 +146,7 @@ def main() -> int:
     written = commands.add_parser("export", help="write programs, dictionaries and corpora as OSS-Fuzz takes them")
     written.add_argument("folder", type=pathlib.Path)
     run = commands.add_parser("run", help="run targets, all of them unless some are named")
-    run.add_argument("target", nargs="*", type=_known, metavar="target")
+    run.add_argument("target", nargs="*", type=_target, metavar="target")
     run.add_argument("--seconds", type=float, default=20, help="for each target, 20 without it")
     run.add_argument("--runs", type=int, default=-1, help="inputs for each target, in place of seconds")
     run.add_argument(

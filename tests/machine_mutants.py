@@ -20,7 +20,6 @@ import contextlib
 import datetime as dt
 import fnmatch
 import functools
-import itertools
 import json
 import os
 import pickle
@@ -63,7 +62,7 @@ TESTS = {
 """Files below the package, where a star stands for folders, too; and the tests that are to notice a change of them.
 The first pattern that fits counts."""
 WITH_PEERS = {"mechanisms/kerberos/*.py"}
-"""The patterns for which not the quick tests alone are asked: most of this code is called with a KDC alone."""
+"""The patterns for which all tests are asked, and not only the quick ones: most of this code needs a KDC."""
 SHARED = "kerberos_realm"
 """A fixture of the session that takes a second: it is made once for all mutants."""
 LEFT_OUT, UNTESTED, TOO_LONG = 34, 33, 36
@@ -339,13 +338,13 @@ class Trials:
         os._exit(0)
 
     def _make_shared_fixture(self):
-        """Run a test that needs it. Its process is the one that ends it: no other ends its session."""
+        """Run a test that needs the fixture, in this process. No other process ends its session, and so the fixture."""
         needing = (number for number, item in enumerate(self._items) if SHARED in item.fixturenames)
-        for number in itertools.islice(needing, 1):
+        if (number := next(needing, None)) is not None:
             self.run_test(number, self._another(number))
 
     def _another(self, number):
-        """The number of another test: run with that as the following one, a test leaves the session's fixtures."""
+        """The number of another test. A test that has a following one leaves the session's fixtures as they are."""
         return 0 if number else min(1, len(self._items) - 1)
 
     def _find_calls(self):
@@ -620,8 +619,8 @@ def main():
     if options.inside:
         run_inside(Inside(*json.loads(options.inside)))
         return 0
-    if unknown := [file for file in options.file if file not in mutable_files()]:
-        parser.error(f"expected files below acredssp/ that `TESTS` has tests for, got {', '.join(unknown)}")
+    if unknown := set(options.file).difference(mutable_files()):
+        parser.error(f"expected files below acredssp/ that `TESTS` has tests for, got {', '.join(sorted(unknown))}")
     wanted = changed_functions(options.changed) if options.changed else None
     files = sorted(wanted) if wanted is not None else options.file or mutable_files()
     if not files:

@@ -7,7 +7,7 @@ import threading
 
 import anyio
 import pytest
-from support.endpoints import BOB, client_config, server_config
+from support.endpoints import BOB, PanicError, client_config, server_config
 from support.pages import ROOT, blocks_of
 
 import acredssp
@@ -171,10 +171,6 @@ def test_a_wrong_password_is_told_to_both_sides_and_logged(backend, caplog):
 
 async def raises(_request):
     raise RuntimeError("the secret is rosebud")
-
-
-class PanicError(BaseException):
-    """As an extension in Rust raises it: no Exception."""
 
 
 async def panics(_request):

@@ -117,7 +117,10 @@ class Users:
 
     @classmethod
     def _read(cls, text: bytes) -> "tuple[Users | None, str]":
-        """Return the users, or None and what is wrong: no error leaves, since its traceback has the secrets."""
+        """Return the users and an empty text, or None and a text that says what is wrong.
+
+        A wrong line raises no error out of this method, since the traceback of that error would hold the secrets.
+        """
         try:
             return cls._of_lines(text), ""
         except ValueError as error:

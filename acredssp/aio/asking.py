@@ -4,8 +4,9 @@ If a hook fails, the engine gets None as the answer, and takes that for a refusa
 other. The report (`refusal`) and a warning in the log tell the operator what went wrong. The warning names the lines of
 code that the exception came from, and leaves out the exception's text, which may quote a secret.
 
-A hook fails by any exception, also by one that is no `Exception`: an extension in Rust raises such exceptions. Only
-`KeyboardInterrupt` and `SystemExit` are let through, as asyncio does, and what ends the task that asks.
+Every exception of a hook is a failure, even one whose class is no subclass of `Exception`, such as the panic of an
+extension in Rust. This module passes on only `KeyboardInterrupt`, `SystemExit`, and the exception that ends the asking
+task.
 
 `answers` calls this module during a handshake, and `server` calls it before one.
 """
@@ -96,7 +97,10 @@ class Asking:
         except BaseException as error:
             if passes(error) or _is_for_us(error):
                 raise
-            self._failed(role, hook, error, seconds if limit is not None and limit.expired() else None)
+            if limit is not None and limit.expired():
+                self._late(role, hook, seconds)
+            else:
+                self._failed(role, hook, error)
             return None
 
     def _checked(self, role: str, hook: Callable[..., object], answer: object) -> object:
@@ -111,15 +115,11 @@ class Asking:
         self._warn(role, hook, HandshakeOutcome.BAD_ANSWER, f"answered {what}, expected {_EXPECTED[role]}")
         return answer
 
-    def _failed(self, role: str, hook: Callable[..., object], error: BaseException, late: float | None = None) -> None:
-        """Remember that a hook failed, or that its time limit of `late` seconds ended it."""
-        if late is not None:
-            self._late(role, hook, late)
-            return
+    def _failed(self, role: str, hook: Callable[..., object], error: BaseException) -> None:
         places = _told(lambda: "".join(_places(hook, error)))
         self._warn(role, hook, HandshakeOutcome.FAILED, f"raised {_class_name(error)}", places)
 
-    def _late(self, role: str, hook: Callable[..., object], seconds: float) -> None:
+    def _late(self, role: str, hook: Callable[..., object], seconds: float | None) -> None:
         self._warn(role, hook, HandshakeOutcome.TIMEOUT, f"gave no answer within {seconds:g} seconds")
 
     def _warn(
@@ -202,7 +202,7 @@ def _name(hook: Callable[..., object]) -> str:
 
 
 _NAME_OF: Final = type.__dict__["__name__"].__get__
-"""Tells a class's name without the class's own code, which may raise an exception."""
+"""Returns the name of a class. It runs no code of that class, since such code may raise an exception."""
 
 
 def _class_name(value: object) -> str:

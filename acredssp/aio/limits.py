@@ -7,9 +7,11 @@ one to each newcomer from elsewhere. Where each source holds one place, the newc
 that have begun go on: if newcomers displaced handshakes that are nearly done, all would begin again.
 
 The source that holds the most gives up the oldest handshake without a proven logon. An honest handshake takes
-milliseconds; one that only occupies a place does not end by itself. A server whose connections stay in their places
-after the logon keeps those: they do not count for who holds the most, and a newcomer gets the place of a connection
-without a proven logon, or none.
+milliseconds; one that only occupies a place does not end by itself.
+
+A place is contested while a newcomer may get it. The source that holds the most is the one with the most contested
+places. A server whose connections stay in their places after the logon keeps the places of proven logons: these places
+are not contested any more.
 
 Every operation takes constant time, except for the search for that handshake among those of one source.
 
@@ -78,13 +80,13 @@ class Places:
         self._most_per_source = most_per_source
         self._count = 0
         self._of_source: dict[str, dict[Place, None]] = {}
-        """The places of each source that may have to make room, the oldest first."""
+        """The contested places of each source, the oldest first."""
         self._kept: collections.defaultdict[str, dict[Place, None]] = collections.defaultdict(dict)
-        """The places of each source that need not any more, as far as that is known."""
+        """The kept places of each source. A place whose logon is proven moves here when room is needed."""
         self._sources: collections.defaultdict[int, dict[str, None]] = collections.defaultdict(dict)
-        """For each number of places that may have to make room, the sources that hold so many."""
+        """By number: the sources that have this number of contested places."""
         self._largest = 0
-        """The most places that may have to make room of any source."""
+        """The largest number of contested places that a source has."""
 
     def __len__(self) -> int:
         return self._count
@@ -114,10 +116,10 @@ class Places:
             self._remove(self._kept, place)
         elif place in self._of_source.get(place.source, ()):
             self._count -= 1
-            self._no_longer(place)
+            self._withdraw(place)
 
     def _makes_room(self, newcomer: str) -> bool:
-        """Tell one handshake of the source that holds the most places to give way; return whether there is one."""
+        """Tell one handshake of the source with the most contested places to give way; return whether there is one."""
         self._keep_proven_of(newcomer)
         while self._largest > len(self._of_source.get(newcomer, ())) + 1:
             source = next(iter(self._sources[self._largest]))
@@ -132,18 +134,20 @@ class Places:
         return False
 
     def _keep_proven_of(self, source: str) -> bool:
-        """Keep the places of a source whose logon was proven, where such are kept; return whether there are new ones.
+        """Move the places of a source's proven logons to the kept places; return whether any place was moved.
 
-        A logon is proven once and for all, so each place is moved once.
+        A proven logon stays proven, so each place is moved once. Where proven places are not kept, nothing is moved.
         """
-        proven = [place for place in self._of_source.get(source, ()) if self._keep_proven and place.proven]
+        if not self._keep_proven:
+            return False
+        proven = [place for place in self._of_source.get(source, ()) if place.proven]
         for place in proven:
-            self._no_longer(place)
+            self._withdraw(place)
             self._kept[source][place] = None
         return bool(proven)
 
-    def _no_longer(self, place: Place) -> None:
-        """Take a place away from those that may have to make room."""
+    def _withdraw(self, place: Place) -> None:
+        """Take a place out of the contested places."""
         held = len(self._of_source[place.source])
         self._remove(self._of_source, place)
         self._move(place.source, held, held - 1)
@@ -160,7 +164,7 @@ class Places:
         return error
 
     def _move(self, source: str, held: int, holds: int) -> None:
-        """Note that a source holds one place more, or less, that may have to make room."""
+        """Note that the number of a source's contested places goes from `held` to `holds`."""
         self._sources[held].pop(source, None)
         if not self._sources[held]:
             del self._sources[held]

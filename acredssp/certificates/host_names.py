@@ -32,7 +32,7 @@ _ENDS_IN_NUMBER: Final = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9a-fA-F]*)", re
 """Names that end in a number (127.1, 2130706433, 0x7f.1). They are no DNS names: resolvers take them for addresses."""
 
 _CHARACTERS: Final = re.compile(r"[a-z0-9_.-]+")
-"""The characters of host names in lower case. The underscore is in no standard, but in names of Windows."""
+"""A host name in lower case. No standard has the underscore, but Windows allows it in the names of machines."""
 _FULL_STOPS: Final = re.compile("[.\u3002\uff0e\uff61]")
 """The characters that separate labels (RFC 3490 3.1)."""
 

@@ -142,7 +142,7 @@ class Cycle:
         if len(values_of(self._headers, "Host")) != 1:
             raise HTTPProtocolError(NO_HOST)  # RFC 9112 3.2
         coding, lengths = values_of(self._headers, "Transfer-Encoding"), values_of(self._headers, "Content-Length")
-        if longest := max((len(length) for length in lengths if len(length) > _MOST_DIGITS), default=0):
+        if (longest := max(map(len, lengths), default=0)) > _MOST_DIGITS:
             what = f"expected a content-length of at most {_MOST_DIGITS} digits, got one of {longest}"
             raise HTTPProtocolError(what)
         if coding and lengths:

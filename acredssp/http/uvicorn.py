@@ -101,7 +101,15 @@ class _Transport:
         return getattr(self._transport, name)
 
 
-class H11Protocol(h11_impl.H11Protocol):
+class _NotingTheAccept:
+    """Notes the moment of the accept, at which loops make a protocol: the handshake of TLS comes later."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._accepted = asyncio.get_running_loop().time()
+        super().__init__(*args, **options)
+
+
+class H11Protocol(_NotingTheAccept, h11_impl.H11Protocol):
     """uvicorn's protocol on h11.
 
     Attributes:
@@ -111,10 +119,6 @@ class H11Protocol(h11_impl.H11Protocol):
     limits: ClassVar[HTTPLimits] = HTTPLimits()
     _credssp: _Connection
     _parser: ServerParser
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        self._accepted = asyncio.get_running_loop().time()  # loops make a protocol before the handshake of TLS
-        super().__init__(*args, **options)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """Begin the connection."""
@@ -145,7 +149,7 @@ class H11Protocol(h11_impl.H11Protocol):
         return False  # a connection of credssp carries nothing but requests
 
 
-class HttpToolsProtocol(httptools_impl.HttpToolsProtocol):
+class HttpToolsProtocol(_NotingTheAccept, httptools_impl.HttpToolsProtocol):
     """uvicorn's protocol on httptools.
 
     Attributes:
@@ -163,10 +167,6 @@ class HttpToolsProtocol(httptools_impl.HttpToolsProtocol):
     """The status and the text for what is no HTTP."""
     _steps = 0
     """How many heads and messages have begun or ended, and how many pieces of a body have come."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        self._accepted = asyncio.get_running_loop().time()  # loops make a protocol before the handshake of TLS
-        super().__init__(*args, **options)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """Begin the connection."""

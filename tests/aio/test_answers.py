@@ -10,6 +10,7 @@ from support.endpoints import (
     BOB,
     PASSWORD,
     Deadlines,
+    PanicError,
     both,
     client_config,
     client_side,
@@ -91,10 +92,6 @@ def raising(error):
         raise error
 
     return hook
-
-
-class PanicError(BaseException):
-    """As an extension in Rust raises it: no Exception."""
 
 
 NO_EXCEPTIONS = [PanicError(CANARY), BaseExceptionGroup(CANARY, [PanicError(CANARY)]), GeneratorExit(CANARY)]

@@ -82,6 +82,7 @@ def test_a_source_has_to_wait_after_too_many_for_an_account(three, clock):
 def test_few_within_the_time_are_forgotten(three, clock):
     for _ in range(10):
         fail(three, 2)
+        assert not three.refuses(HERE, BOB)
         clock.pass_(60)
         assert not three.refuses(HERE, BOB)
 
@@ -444,13 +445,6 @@ def test_an_entry_counts_once_before_its_wait_and_after(three, clock):
     assert len(three) == entries
     clock.pass_(60)
     assert len(three) == entries
-
-
-def test_failures_are_counted_anew_once_their_time_is_over(three, clock):
-    fail(three, 2)
-    clock.pass_(60)
-    fail(three, 2)
-    assert not three.refuses(HERE, BOB)
 
 
 def test_the_log_names_the_source_alone_where_it_waits_for_all_accounts(three, caplog):

@@ -138,6 +138,16 @@ def test_one_that_gave_way_leaves_once():
     assert len(handshakes) == 2
 
 
+def all_leave(places, held):
+    """All that hold a place leave, and nothing of them is kept."""
+    for each in held:
+        places.leave(each)
+    assert len(places) == 0
+    assert not places._of_source
+    assert not places._kept
+    assert not places._sources
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_any_order_of_entering_and_leaving_keeps_the_books(seed):
     choose = random.Random(seed)
@@ -158,11 +168,7 @@ def test_any_order_of_entering_and_leaving_keeps_the_books(seed):
         assert all(counts[other.source] == max(counts.values()) for other in gone)
         held = [other for other in held if other.error is None] + [newcomer]
         assert len(handshakes) == len(held) <= 12
-    for handshake in held:
-        handshakes.leave(handshake)
-    assert len(handshakes) == 0
-    assert not handshakes._of_source
-    assert not handshakes._sources
+    all_leave(handshakes, held)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -187,12 +193,7 @@ def test_any_order_keeps_the_books_where_places_are_kept(seed):
         assert all(not each.proven and open_[each.source] == max(open_.values()) for each in gone)
         held = [each for each in held if each.error is None] + [newcomer]
         assert len(connections) == len(held) <= 12
-    for each in held:
-        connections.leave(each)
-    assert len(connections) == 0
-    assert not connections._of_source
-    assert not connections._kept
-    assert not connections._sources
+    all_leave(connections, held)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import types
 from importlib.metadata import EntryPoint
 
 import pytest
-from support.endpoints import Deadlines
+from support.endpoints import Deadlines, PanicError
 from support.gateway import leave, settings_of, talk
 
 import acredssp
@@ -74,10 +74,6 @@ async def test_one_that_gives_no_answer_is_named_in_the_record(world, function, 
             await here.gateway.stop()
     assert record.outcome == "timeout"
     assert record.reason.endswith(f" (no answer came from {PLACES[place]})")
-
-
-class PanicError(BaseException):
-    """As an extension in Rust raises it: no Exception."""
 
 
 @pytest.mark.parametrize("error", [KeyError, SystemExit, PanicError])

@@ -57,6 +57,10 @@ def server_config(policy=None, *, lookup=lambda _request: Password(PASSWORD), **
     return ServerConfig(**{"ssl_context": context, "lookup": lookup, "policy": policy} | changes)
 
 
+class PanicError(BaseException):
+    """As an extension in Rust raises it: no Exception."""
+
+
 class MemoryTransport(asyncio.Transport):
     """One end of a connection in memory, for a `BufferedProtocol`.
 
